@@ -1,0 +1,1 @@
+"""Objects as files below one data directory: durable, create-only, with signed URLs of its own."""

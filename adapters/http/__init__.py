@@ -1,0 +1,1 @@
+"""The HTTP API on Litestar: routes, problem documents, documents and streams. The core knows nothing of it."""

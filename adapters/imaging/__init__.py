@@ -1,0 +1,1 @@
+"""What a file is, read from its headers by Pillow and pillow-heif. Pixels are never decoded."""

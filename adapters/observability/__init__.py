@@ -1,0 +1,1 @@
+"""Logs and metrics, as middleware around the bus and the HTTP application."""

@@ -1,0 +1,1 @@
+"""Records, postings and reclaim entries in one SQLite file."""

@@ -1,0 +1,1 @@
+"""What can be ordered: one file a use case, the message beside its handler."""

@@ -1,0 +1,301 @@
+"""What the use cases need of the world.
+
+Each docstring is the law for every adapter, and the contract suites hold them to it. Every method may also raise `Unavailable`, from the cause, when the store behind it fails. The outcome of a change
+that ended so is unknown to the caller: it happened wholly, or not at all.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Literal, NamedTuple, Protocol
+from uuid import UUID
+
+from domain.events import Event
+from domain.image import Image, Revision
+from domain.limits import Limits
+from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
+from domain.values import ImageId, MediaType, Tag, Title, UserId
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> datetime:
+        """Return the present in UTC, aware, with microseconds."""
+
+
+class Ids(Protocol):
+    """Where new identifiers come from."""
+
+    def new(self) -> UUID:
+        """Return an identifier that was never returned before, to anyone."""
+
+
+class EventPublisher(Protocol):
+    """Where facts are told."""
+
+    def publish(self, event: Event) -> None:
+        """Tell subscribers. A subscriber's failure is its own: it is reported, and never raised here."""
+
+
+# ---- images' bytes: inspection and storage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What an image's header says. Width and height as displayed, in pixels, after EXIF orientation."""
+
+    media_type: MediaType
+    width: int
+    height: int
+    frames: int
+    orientation: int
+
+
+class ImageInspector(Protocol):
+    """Tells what a file is by its bytes."""
+
+    def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
+        """Read the headers of a whole, seekable file; decode no pixels; leave the position anywhere.
+
+        Raises:
+            Invalid: not an image of a known format, cut short, unreadable, or over the pixel limits.
+        """
+
+
+class ByteRange(NamedTuple):
+    """Bytes ``start`` to ``stop`` (exclusive) of an object, ``0 <= start < stop <= size``."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """What a store knows of an object without its bytes."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    media_type: MediaType | None = None
+
+
+class ObjectBody(Protocol):
+    """The bytes of one object, or of a range of it, open for reading. Close it."""
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The whole object's properties, whatever the range."""
+
+    @property
+    def path(self) -> str | None:
+        """A local path of a file that holds just these bytes as long as the body is open, if there is one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes, or all the rest; empty at the end."""
+
+    def close(self) -> None:
+        """Let go of it. May be repeated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredObject:
+    """What to put: the object's key, what its bytes are known to be, and whose they are."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    media_type: MediaType
+    owner: UserId
+    image_id: ImageId
+
+
+class SignedUrl(NamedTuple):
+    """A URL that needs no credentials, and when it stops working."""
+
+    url: str
+    expires_at: datetime
+
+
+Disposition = Literal["inline", "attachment"]
+
+
+class ObjectStore(Protocol):
+    """Holds originals under keys ``images/{image_id}/{filename}``: immutable, created once, then deleted."""
+
+    def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
+        """Store the bytes durably, reading ``content`` from its present position.
+
+        Atomic: the object is there whole or not at all. Create-only: an object under the key is never replaced; when
+        it has the very same content the call succeeds, so that a retry may be repeated. The store itself checks size
+        and SHA-256. Nothing becomes visible after ``deadline``.
+
+        Raises:
+            Conflict: another content is stored under the key.
+            Unavailable: also when the deadline passed, or the bytes were not those promised.
+        """
+
+    def open(self, key: str, byte_range: ByteRange | None = None) -> ObjectBody:
+        """Open the object, or a range of it; the bytes stay readable until closed, whatever is deleted meanwhile.
+
+        Raises:
+            NotFound: no such object.
+        """
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return the object's properties.
+
+        Raises:
+            NotFound: no such object.
+        """
+
+    def signed_url(self, image: Image, *, disposition: Disposition, ttl_s: int) -> SignedUrl:
+        """Return a URL that gives the original to whoever holds it for ``ttl_s`` seconds. Makes no request."""
+
+    def delete_prefix(self, prefix: str, *, deadline: datetime) -> None:
+        """Delete every object of one image, given as ``images/{image_id}/``, with all that puts left behind.
+
+        May be repeated. Nothing is deleted after ``deadline``: the call ends as Unavailable then.
+        """
+
+    def list_prefix(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Walk the objects whose key starts with the prefix, in no promised order. For audits, not for requests."""
+
+    def ping(self) -> None:
+        """Return soon if the store answers; raise Unavailable otherwise."""
+
+
+# ---- records
+
+
+class MetadataStore(Protocol):
+    """The command side: records, postings and reclaim entries. Each call is one transaction."""
+
+    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+        """Write the reservation and return None; or return the record, when this id is committed already.
+
+        Create-only, with one exception: an unclaimed reservation of the same owner and fingerprint (not None) whose
+        lease is over at ``at`` is replaced, which gives the upload to the new holder.
+
+        Raises:
+            KeyReused: a reservation or a trashed record with another fingerprint is there.
+            Conflict: the lease of another holder runs, the record is in the trash, or the sweeper claimed the entry.
+        """
+
+    def commit(self, image: Image, *, holder: UUID) -> None:
+        """Make the record visible: record and postings in, reservation out.
+
+        The condition is that the reservation is there, held by ``holder`` and unclaimed. Repeating a commit that
+        succeeded succeeds.
+
+        Raises:
+            Conflict: the condition does not hold.
+        """
+
+    def update(
+        self,
+        owner: UserId,
+        image_id: ImageId,
+        change: Callable[[Image], Revision],
+        *,
+        expected_version: int | None = None,
+    ) -> Revision:
+        """Read the record, apply ``change``, and write the result if nobody else wrote between.
+
+        Another's write in between is answered by doing it again, so ``change`` may be called several times and must
+        be pure. A revision without an event writes nothing.
+
+        Raises:
+            NotFound: the owner has no such record.
+            PreconditionFailed: the record is not at ``expected_version``.
+        """
+
+    def trash(
+        self, owner: UserId, image_id: ImageId, *, at: datetime, due: datetime, expected_version: int | None = None
+    ) -> TrashedImage:
+        """Take the record and its postings out of every read, and put a trashed record in their place.
+
+        Raises:
+            NotFound: the owner has no such record.
+            PreconditionFailed: the record is not at ``expected_version``.
+        """
+
+    def restore(self, owner: UserId, image_id: ImageId, *, at: datetime) -> TrashedImage:
+        """Put a trashed record and its postings back as they were; return what was in the trash.
+
+        Raises:
+            NotFound: the owner has no such record in the trash, it is due at ``at``, or the sweeper claimed it.
+        """
+
+    def due(self, at: datetime) -> Iterator[ImageId]:
+        """Walk the ids of entries due at ``at``, in bounded memory. Entries that come or go meanwhile may be missed."""
+
+    def claim(self, image_id: ImageId, *, claimant: UUID, at: datetime, until: datetime) -> ReclaimEntry | None:
+        """Claim the entry for a sweeper, and return it; None if it is not due at ``at``, or another's claim runs.
+
+        A claim lets nobody else act on the entry until ``until``, and nobody but sweepers ever after.
+        """
+
+    def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
+        """Remove the entry if this claimant has it. May be repeated."""
+
+    def ping(self) -> None:
+        """Return soon if the store answers; raise Unavailable otherwise."""
+
+
+class Position(NamedTuple):
+    """A place in a listing, newest first: after the image with this time and id."""
+
+    created_at: datetime
+    image_id: ImageId
+
+
+@dataclass(frozen=True, slots=True)
+class ByOwner:
+    """All images of an owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByTags:
+    """Images that carry any, or all, of the tags (at least one)."""
+
+    tags: tuple[Tag, ...]
+    match: Literal["any", "all"] = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class ByTitle:
+    """Images with just this title; case does not count."""
+
+    title: Title
+
+
+Filter = ByOwner | ByTags | ByTitle
+
+
+class Slice(NamedTuple):
+    """A run of a listing, and the position to go on from; None when nothing follows."""
+
+    images: tuple[Image, ...]
+    next: Position | None
+
+
+class MetadataReader(Protocol):
+    """The query side. What a command has acknowledged, the next read shows."""
+
+    def get(self, owner: UserId, image_id: ImageId) -> Image:
+        """Return the record.
+
+        Raises:
+            NotFound: the owner has no such record.
+        """
+
+    def page(self, owner: UserId, which: Filter, *, limit: int, after: Position | None = None) -> Slice:
+        """Return the next ``limit`` images behind ``after``, newest first, ties by descending id.
+
+        Fewer only at the end, and then ``next`` is None. The position may be of an image that is gone. Cost grows
+        with the matches read, never with the library.
+        """
+
+    def count(self, owner: UserId) -> int:
+        """Return how many images the owner has, trash not counted."""

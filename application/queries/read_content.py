@@ -1,0 +1,56 @@
+"""Read an original: its record, and its bytes when they are asked for."""
+
+from dataclasses import dataclass
+
+from application.bus import Query
+from application.ports import ByteRange, MetadataReader, ObjectBody, ObjectStore
+from domain.errors import Damaged, NotFound
+from domain.image import Image
+from domain.values import ImageId, UserId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadContent(Query["ImageContent"]):
+    """What are the bytes of this image of this owner?"""
+
+    owner: UserId
+    image_id: ImageId
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """A record whose bytes have not been asked for yet: validators and ranges are settled by the record alone."""
+
+    image: Image
+    _records: MetadataReader
+    _objects: ObjectStore
+
+    def open(self, byte_range: ByteRange | None = None) -> ObjectBody:
+        """Open the original, or a range of it; close what you get.
+
+        Raises:
+            NotFound: the image was deleted for good meanwhile.
+            Damaged: the record is there, and its object is not what was stored.
+        """
+        try:
+            body = self._objects.open(self.image.key, byte_range)
+        except NotFound as absence:
+            # Either the sweeper was faster (then the record is gone too), or bytes are lost, which must be said.
+            self._records.get(self.image.owner, self.image.image_id)
+            raise Damaged(f"the object of image {self.image.image_id} is missing") from absence
+        if body.info.size_bytes != self.image.size_bytes:
+            body.close()
+            raise Damaged(f"the object of image {self.image.image_id} has another size than was stored")
+        return body
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadContentHandler:
+    """Finds the record, and hands out the way to its object."""
+
+    records: MetadataReader
+    objects: ObjectStore
+
+    def __call__(self, query: ReadContent) -> ImageContent:
+        """Raise NotFound as MetadataReader.get does."""
+        return ImageContent(self.records.get(query.owner, query.image_id), self.records, self.objects)

@@ -1,0 +1,1 @@
+"""What is true of images whatever stores them: entity, values, events and errors. No I/O lives here."""

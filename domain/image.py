@@ -1,0 +1,86 @@
+"""The image: what is known of one picture, and how that may change."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from domain.events import ImageUploaded, MetadataRevised
+from domain.values import Description, Filename, ImageId, MediaType, Tag, Title, UserId
+
+OBJECT_ROOT = "images/"
+
+
+def object_prefix(image_id: ImageId) -> str:
+    """Return the prefix under which all objects of one image live, ``images/{image_id}/``."""
+    return f"{OBJECT_ROOT}{image_id}/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetadataChange:
+    """New words around an image. A field that is None stays as it is."""
+
+    title: Title | None = None
+    description: Description | None = None
+    tags: tuple[Tag, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """The record of one stored original. Times are UTC with microseconds; sizes are bytes and display pixels."""
+
+    image_id: ImageId
+    owner: UserId
+    filename: Filename
+    title: Title
+    description: Description
+    tags: tuple[Tag, ...]
+    media_type: MediaType
+    size_bytes: int
+    width: int
+    height: int
+    sha256: str
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+    fingerprint: str | None = None
+    """What an upload with an idempotency key consisted of; None for an upload without one."""
+
+    @property
+    def key(self) -> str:
+        """The key of the original, the same for ever."""
+        return object_prefix(self.image_id) + self.filename
+
+    def uploaded(self) -> ImageUploaded:
+        """Return the event of this image's arrival."""
+        return ImageUploaded(
+            owner=self.owner,
+            image_id=self.image_id,
+            at=self.created_at,
+            size_bytes=self.size_bytes,
+            media_type=self.media_type,
+        )
+
+    def revised(self, change: MetadataChange, *, at: datetime) -> "Revision":
+        """Return the image with the change applied, and the event; a change of nothing is no change."""
+        title = self.title if change.title is None else change.title
+        description = self.description if change.description is None else change.description
+        tags = self.tags if change.tags is None else change.tags
+        if (title, description, tags) == (self.title, self.description, self.tags):
+            return Revision(self, None)
+        image = replace(
+            self,
+            title=title,
+            description=description,
+            tags=tags,
+            updated_at=max(at, self.updated_at),
+            version=self.version + 1,
+        )
+        event = MetadataRevised(owner=image.owner, image_id=image.image_id, at=image.updated_at, version=image.version)
+        return Revision(image, event)
+
+
+class Revision(NamedTuple):
+    """An image after a change, and what happened; no event when nothing did."""
+
+    image: Image
+    event: MetadataRevised | None

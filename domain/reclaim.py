@@ -1,0 +1,61 @@
+"""Reclaim entries: what the sweeper may collect once it is due.
+
+An image has at most one, keyed by its id. Every transition of an image's life is a condition on that one entry or
+on the record, so no two of them can both win.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from domain.events import ImageDeleted, ImageRestored
+from domain.image import Image, object_prefix
+from domain.values import ImageId, UserId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """The note, written before any byte, that objects under a prefix are garbage unless the upload commits.
+
+    One attempt (``holder``) owns it until ``lease_until``, and has ended by then. Later another attempt of the same
+    upload (equal ``fingerprint``) may take it over, and once ``due`` is past the sweeper may collect it.
+    """
+
+    image_id: ImageId
+    owner: UserId
+    holder: UUID
+    lease_until: datetime
+    due: datetime
+    fingerprint: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the objects it answers for."""
+        return object_prefix(self.image_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrashedImage:
+    """A deleted record. It can be restored until ``due``."""
+
+    image: Image
+    deleted_at: datetime
+    due: datetime
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the objects it answers for."""
+        return object_prefix(self.image.image_id)
+
+    def deleted(self) -> ImageDeleted:
+        """Return the event of the deletion."""
+        return ImageDeleted(
+            owner=self.image.owner, image_id=self.image.image_id, at=self.deleted_at, restorable_until=self.due
+        )
+
+    def restored(self, *, at: datetime) -> ImageRestored:
+        """Return the event of the image's return."""
+        return ImageRestored(owner=self.image.owner, image_id=self.image.image_id, at=at)
+
+
+ReclaimEntry = Reservation | TrashedImage

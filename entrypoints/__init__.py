@@ -1,0 +1,1 @@
+"""Where Calotype starts: settings, the container, the server, the command line and the in-process bus."""

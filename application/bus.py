@@ -49,7 +49,7 @@ class Middleware(Protocol):
     What ``call_next`` returns is an `Outcome` for a command and the plain answer for a query.
     """
 
-    def __call__(self, message: Message, call_next: CallNext, /) -> Any:  # noqa: ANN401 (as wide as the messages)
+    def __call__(self, message: Message, call_next: CallNext, /) -> Any:
         """Do something before and after ``call_next(message)``, and return what it returned."""
 
 
@@ -98,7 +98,7 @@ def _chained(
 
 
 def _layered(layer: Middleware, inner: CallNext) -> CallNext:
-    def call(message: Message) -> Any:  # noqa: ANN401 (as wide as the messages)
+    def call(message: Message) -> Any:
         return layer(message, inner)
 
     return call

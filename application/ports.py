@@ -1,7 +1,8 @@
 """What the use cases need of the world.
 
-Each docstring is the law for every adapter, and the contract suites hold them to it. Every method may also raise `Unavailable`, from the cause, when the store behind it fails. The outcome of a change
-that ended so is unknown to the caller: it happened wholly, or not at all.
+Each docstring is the law for every adapter, and the contract suites hold them to it. Every method may also raise
+`Unavailable`, from the cause, when the store behind it fails. The outcome of a change that ended so is unknown to the
+caller: it happened wholly, or not at all.
 """
 
 from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ class ObjectBody(Protocol):
 
     @property
     def path(self) -> str | None:
-        """A local path of a file that holds just these bytes as long as the body is open, if there is one."""
+        """A local path of a file that holds just these bytes, if there is one. A deletion takes the name away."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, or all the rest; empty at the end."""
@@ -185,8 +186,8 @@ class MetadataStore(Protocol):
     def commit(self, image: Image, *, holder: UUID) -> None:
         """Make the record visible: record and postings in, reservation out.
 
-        The condition is that the reservation is there, held by ``holder`` and unclaimed. Repeating a commit that
-        succeeded succeeds.
+        The condition is that the reservation is there, held by ``holder`` and unclaimed. A commit that succeeded may
+        be repeated as long as the record is as it made it.
 
         Raises:
             Conflict: the condition does not hold.

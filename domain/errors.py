@@ -2,6 +2,7 @@
 
 Adapters translate their store's errors into these in one table each; the HTTP adapter maps these to problem
 documents in one table. Anything outside this tree that reaches a caller is a bug.
+An error's ``args`` are its constructor's positional arguments, so that it can be copied and pickled.
 """
 
 from collections.abc import Sequence
@@ -25,11 +26,15 @@ class Invalid(CalotypeError):
         self, field: str, reason: str, *, code: str = "invalid_input", others: Sequence["Invalid"] = ()
     ) -> None:
         """Keep the fault; ``others`` are reported beside it."""
-        super().__init__(f"{field} {reason}")
+        super().__init__(field, reason)
         self.field = field
         self.reason = reason
         self.code = code
         self.others = tuple(others)
+
+    def __str__(self) -> str:
+        """Return the fault as a sentence."""
+        return f"{self.field} {self.reason}"
 
     @property
     def faults(self) -> tuple["Invalid", ...]:
@@ -41,7 +46,7 @@ class Invalid(CalotypeError):
         """Raise one error that carries all the faults; do nothing when there are none."""
         if not faults:
             return
-        first, *rest = faults
+        first, *rest = (each for fault in faults for each in fault.faults)
         raise Invalid(
             first.field, first.reason, code=first.code if not rest else "invalid_input", others=rest
         ) from first
@@ -52,8 +57,12 @@ class TooLarge(CalotypeError):
 
     def __init__(self, limit_bytes: int) -> None:
         """Keep the limit that was passed, in bytes."""
-        super().__init__(f"the file is larger than {limit_bytes} bytes")
+        super().__init__(limit_bytes)
         self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        """Return the limit as a sentence."""
+        return f"the file is larger than {self.limit_bytes} bytes"
 
 
 class NotFound(CalotypeError):

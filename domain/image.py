@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from domain.events import ImageUploaded, MetadataRevised
 from domain.values import Description, Filename, ImageId, MediaType, Tag, Title, UserId
 
 OBJECT_ROOT = "images/"
+MetadataField = Literal["title", "description", "tags"]
 
 
 def object_prefix(image_id: ImageId) -> str:
@@ -17,11 +18,16 @@ def object_prefix(image_id: ImageId) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetadataChange:
-    """New words around an image. A field that is None stays as it is."""
+    """New words around an image.
+
+    A field that is None stays as it is, unless it is named in ``reset``: then it goes back to its default, which is
+    the filename's stem, no description, no tags.
+    """
 
     title: Title | None = None
     description: Description | None = None
     tags: tuple[Tag, ...] | None = None
+    reset: frozenset[MetadataField] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +68,12 @@ class Image:
 
     def revised(self, change: MetadataChange, *, at: datetime) -> "Revision":
         """Return the image with the change applied, and the event; a change of nothing is no change."""
-        title = self.title if change.title is None else change.title
-        description = self.description if change.description is None else change.description
-        tags = self.tags if change.tags is None else change.tags
+        title = change.title or (Title.from_filename(self.filename) if "title" in change.reset else self.title)
+        description, tags = change.description, change.tags
+        if description is None:
+            description = Description("") if "description" in change.reset else self.description
+        if tags is None:
+            tags = () if "tags" in change.reset else self.tags
         if (title, description, tags) == (self.title, self.description, self.tags):
             return Revision(self, None)
         image = replace(

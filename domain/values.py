@@ -31,7 +31,6 @@ _IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX_CHARS}}}")
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Device names that Windows keeps for itself, with any extension.
 _RESERVED_STEM = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
-_TRAILING = re.compile(r"[\s.]+\Z")
 _NAMELESS = "image"
 
 
@@ -121,11 +120,12 @@ class Filename(str):
     def __new__(cls, raw: str) -> Self:
         """Clean the name; any string gives a filename."""
         last = raw.replace("\\", "/").rpartition("/")[2]
-        text = _TRAILING.sub("", "".join(char for char in last if not _is_unprintable(char)).lstrip())
+        text = _cut(_without_tail("".join(char for char in last if not _is_unprintable(char)).lstrip()))
+        # Only the name that is left can tell: a cut may bring a reserved one to light.
         stem, dot, suffix = text.partition(".")
         if _RESERVED_STEM.fullmatch(stem.strip()):
-            text = f"{_NAMELESS}{dot}{suffix}"
-        return super().__new__(cls, _cut(text) or _NAMELESS)
+            text = _cut(f"{_NAMELESS}{dot}{suffix}")
+        return super().__new__(cls, text or _NAMELESS)
 
     @property
     def stem(self) -> str:
@@ -221,4 +221,13 @@ def _cut(name: str) -> str:
     room = FILENAME_MAX_BYTES - len(ending.encode())
     body = name if not ending else stem
     cut = body.encode()[:room].decode(errors="ignore")
-    return _TRAILING.sub("", cut) + ending
+    return _without_tail(cut) + ending
+
+
+def _without_tail(name: str) -> str:
+    # Dots and white space at the end, which some systems drop. By hand, since a pattern anchored at the end takes
+    # quadratic time on a long run of spaces.
+    end = len(name)
+    while end and (name[end - 1] == "." or name[end - 1].isspace()):
+        end -= 1
+    return name[:end]

@@ -161,7 +161,7 @@ def _check_takeover(held: _Held, reservation: Reservation, at: datetime) -> None
         raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
     if isinstance(entry, TrashedImage):
         raise Conflict("the image of this upload was deleted")
-    if entry.fingerprint is None or entry.lease_until > at:
+    if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
         wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
         raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)
 

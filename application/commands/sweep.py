@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 
 from application.bus import Command, Outcome
 from application.ports import Clock, Ids, MetadataStore, ObjectStore
@@ -25,7 +26,9 @@ class SweepReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep(Command[SweepReport]):
-    """Collect everything that is due. Any number of sweepers may run, and each may die at any point."""
+    """Collect what is due, at most ``limit`` entries. Any number of sweepers may run, and each may die at any point."""
+
+    limit: int = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +42,8 @@ class SweepHandler:
 
     def __call__(self, command: Sweep) -> Outcome[SweepReport]:
         """Collect; an entry that can't be collected now is counted as failed and left for the next sweep."""
-        del command
         tally = _Tally()
-        for image_id in self.metadata.due(self.clock.now()):
+        for image_id in islice(self.metadata.due(self.clock.now()), command.limit):
             try:
                 self._collect(image_id, tally)
             except Unavailable:

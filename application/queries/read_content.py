@@ -35,13 +35,20 @@ class ImageContent:
         try:
             body = self._objects.open(self.image.key, byte_range)
         except NotFound as absence:
-            # Either the sweeper was faster (then the record is gone too), or bytes are lost, which must be said.
-            self._records.get(self.image.owner, self.image.image_id)
+            self._check_still_there()
             raise Damaged(f"the object of image {self.image.image_id} is missing") from absence
         if body.info.size_bytes != self.image.size_bytes:
             body.close()
+            self._check_still_there()
             raise Damaged(f"the object of image {self.image.image_id} has another size than was stored")
         return body
+
+    def _check_still_there(self) -> None:
+        # Either the sweeper was faster (then the record is gone too, or a new upload under the same idempotency key
+        # took its place), or bytes are lost, which must be said.
+        current = self._records.get(self.image.owner, self.image.image_id)
+        if current.created_at != self.image.created_at:
+            raise NotFound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,265 @@
+"""ObjectStore on files. Where they are is in layout, what may fail in disk, what a URL promises in signing.
+
+Two orders carry the promises:
+
+* put: write, sync, check the deadline, publish, sync the folders. A name leads to whole, durable bytes or to nothing.
+* delete_prefix: unpublished files first, then objects. A put that is late (its process slept between the check of
+  its deadline and publishing) finds its own file gone and can publish nothing, however long it slept. An anonymous
+  file (O_TMPFILE) would leave nothing behind after a crash, but it couldn't be taken away from a late put.
+"""
+# ruff: noqa: PTH112, PTH119, PTH208
+# (pathlib knows no bytes paths)
+
+import errno
+import hashlib
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from re import Pattern
+from typing import BinaryIO
+
+from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
+from adapters.filesystem.failures import store_failures
+from adapters.filesystem.layout import (
+    HASH_NAME,
+    IMAGE_NAME,
+    IMAGES,
+    ImagePlace,
+    image_of_prefix,
+    place_of_key,
+    place_of_prefix,
+)
+from adapters.filesystem.signing import UrlSigner
+from application.ports import ByteRange, Clock, Disposition, ObjectInfo, SignedUrl, StoredObject
+from domain.errors import Conflict, NotFound, Unavailable
+from domain.image import OBJECT_ROOT, Image
+from domain.values import MediaType
+
+_PIECE_BYTES = 256 * 1024
+_SNIFFED_BYTES = 64
+# O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
+_OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class FileBody:
+    """ObjectBody over an open file: readable until closed, also when its name is gone."""
+
+    info: ObjectInfo
+    path: str | None
+    _file: BinaryIO
+    _left: int
+
+    def read(self, size: int = -1, /) -> bytes:
+        """See ObjectBody.read."""
+        with store_failures():
+            data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """See ObjectBody.close."""
+        self._file.close()
+
+
+class FilesystemObjects:
+    """ObjectStore on the files of one folder, which any number of processes may share.
+
+    Args:
+        root: the folder; made if it isn't there.
+        clock: tells when deadlines and signed URLs are over.
+        public_url: where clients reach the service, for signed URLs.
+        secret: signs URLs; 32 bytes or more.
+        disk: the file system; tests give others.
+    """
+
+    def __init__(self, root: Path, *, clock: Clock, public_url: str, secret: bytes, disk: Disk | None = None) -> None:
+        self._root = os.fsencode(root.absolute())
+        self._clock = clock
+        self._signer = UrlSigner(public_url, secret)
+        self._disk = disk or Disk()
+        with store_failures():
+            self._disk.make_root(self._root)
+
+    @store_failures()
+    def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
+        """See ObjectStore.put."""
+        image, path = place_of_key(self._root, target.key)
+        self._ensure_slot(image)
+        partial = image.new_partial()
+        with self._disk.temporary(partial) as descriptor:
+            self._receive(descriptor, content, target)
+            self._disk.sync(descriptor)
+            self._require_before(deadline, "the upload took too long")
+            self._disk.ensure_folder(image.folder)
+            try:
+                self._disk.publish(partial, path)
+            except FileExistsError:
+                self._require_same(path, target)
+            # Both also when the folder or the object was there: whoever made it may have died before its own sync.
+            self._disk.sync_folder(image.folder)
+            self._disk.sync_folder(image.images)
+
+    @store_failures()
+    def open(self, key: str, byte_range: ByteRange | None = None) -> FileBody:
+        """See ObjectStore.open."""
+        path = place_of_key(self._root, key).path
+        try:
+            descriptor = _open_object(path)
+        except FileNotFoundError as absence:
+            raise NotFound from absence
+        with _closed_on_failure(descriptor):
+            info = _info(key, os.fstat(descriptor), head=os.pread(descriptor, _SNIFFED_BYTES, 0))
+            start, stop = byte_range or (0, info.size_bytes)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            whole = os.fsdecode(path) if byte_range is None else None
+            return FileBody(info, whole, os.fdopen(descriptor, "rb"), stop - start)
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ObjectStore.head."""
+        with closing(self.open(key)) as body:
+            return body.info
+
+    def signed_url(self, image: Image, *, disposition: Disposition, ttl_s: int) -> SignedUrl:
+        """See ObjectStore.signed_url. The expiry is in whole seconds, rounded up."""
+        expires = math.ceil(self._clock.now().timestamp() + ttl_s)
+        return SignedUrl(self._signer.url(image.key, disposition, expires), datetime.fromtimestamp(expires, UTC))
+
+    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Disposition | None:
+        """Return how the object is to be shown, if the parameters were signed for this method and key and still hold.
+
+        Key and parameters are as decoded from the URL. A mapping can't tell that a parameter came twice; who reads
+        the URL refuses that.
+        """
+        return self._signer.verified(method, key, parameters, at=self._clock.now().timestamp())
+
+    @store_failures()
+    def delete_prefix(self, prefix: str, *, deadline: datetime) -> None:
+        """See ObjectStore.delete_prefix."""
+        image = place_of_prefix(self._root, prefix)
+        self._empty(image.partials, image.is_partial, deadline)
+        self._empty(image.folder, lambda _: True, deadline)
+        self._require_before(deadline, "the deletion took too long")
+        # Not empty: a put came in between, so not all is deleted. That fails the call, and it will be repeated.
+        with suppress(FileNotFoundError):
+            self._disk.rmdir(image.folder)
+        # Also when there was nothing to remove: an earlier call may have died before its sync.
+        for folder in (image.partials, image.images):
+            with suppress(FileNotFoundError):
+                self._disk.sync_folder(folder)
+
+    def list_prefix(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See ObjectStore.list_prefix. Tells no media type."""
+        with store_failures():
+            image = image_of_prefix(self._root, prefix)
+            for folder in self._image_folders() if image is None else (image.folder,):
+                yield from (info for info in _listed(folder) if info.key.startswith(prefix))
+
+    def ping(self) -> None:
+        """See ObjectStore.ping."""
+        if not os.access(self._root + b"/.", os.R_OK | os.W_OK | os.X_OK):
+            raise Unavailable("the object folder is gone or can't be written")
+
+    def _ensure_slot(self, image: ImagePlace) -> None:
+        # The folder of partial files comes last: where it exists, the names above are durable. So whoever finds it
+        # needn't sync them, even if another process made them a moment ago and died.
+        if os.path.isdir(image.partials):
+            return
+        for folder in (image.outer, image.slot, image.images):
+            self._disk.ensure_folder(folder)
+        for folder in (image.slot, image.outer, self._root):
+            self._disk.sync_folder(folder)
+        self._disk.ensure_folder(image.partials)
+
+    def _receive(self, descriptor: int, content: BinaryIO, target: StoredObject) -> None:
+        digest, size_bytes = hashlib.sha256(), 0
+        while size_bytes <= target.size_bytes and (piece := content.read(_PIECE_BYTES)):
+            size_bytes += len(piece)
+            digest.update(piece)
+            self._disk.write_all(descriptor, piece)
+        if (size_bytes, digest.hexdigest()) != (target.size_bytes, target.sha256):
+            raise Unavailable("the bytes are not those that were promised")
+
+    def _require_same(self, path: bytes, target: StoredObject) -> None:
+        with os.fdopen(_open_object(path), "rb") as stored:
+            size_bytes = os.fstat(stored.fileno()).st_size
+            if size_bytes != target.size_bytes or hashlib.file_digest(stored, "sha256").hexdigest() != target.sha256:
+                raise Conflict("another object is stored under this key")
+            self._disk.sync(stored.fileno())
+
+    def _require_before(self, deadline: datetime, otherwise: str) -> None:
+        if self._clock.now() >= deadline:
+            raise Unavailable(otherwise)
+
+    def _empty(self, folder: bytes, is_doomed: Callable[[str], bool], deadline: datetime) -> None:
+        # Names are removed by the folder's descriptor, not its path: should this process sleep past its deadline,
+        # others collect the image and a new upload makes the folder anew, the old descriptor can't reach it.
+        with suppress(FileNotFoundError), opened(folder, FOLDER_FLAGS) as descriptor:
+            for name in filter(is_doomed, os.listdir(descriptor)):
+                self._require_before(deadline, "the deletion took too long")
+                with suppress(FileNotFoundError):
+                    self._disk.unlink(name, dir_fd=descriptor)
+
+    def _image_folders(self) -> Iterator[bytes]:
+        for outer in _subfolders(self._root, HASH_NAME):
+            for slot in _subfolders(outer, HASH_NAME):
+                yield from _subfolders(b"%b/%b" % (slot, IMAGES), IMAGE_NAME)
+
+
+def _open_object(path: bytes) -> int:
+    """Open a regular file. Anything else in its place is no object: FileNotFoundError."""
+    absence = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    try:
+        descriptor = os.open(path, _OBJECT_FLAGS)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+            raise absence from error
+        raise
+    with _closed_on_failure(descriptor):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise absence
+    return descriptor
+
+
+@contextmanager
+def _closed_on_failure(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _info(key: str, status: os.stat_result, *, head: bytes | None = None) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        size_bytes=status.st_size,
+        modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
+        media_type=None if head is None else MediaType.sniff(head),
+    )
+
+
+def _listed(folder: bytes) -> Iterator[ObjectInfo]:
+    image_id = os.path.basename(folder).decode()
+    for entry in _entries(folder):
+        # An object may be deleted while it is listed; a name that is not UTF-8 was never one.
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            key = f"{OBJECT_ROOT}{image_id}/{entry.name.decode()}"
+            if entry.is_file(follow_symlinks=False):
+                yield _info(key, entry.stat(follow_symlinks=False))
+
+
+def _subfolders(folder: bytes, names: Pattern[bytes]) -> Iterator[bytes]:
+    for entry in _entries(folder):
+        if names.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield entry.path
+
+
+def _entries(folder: bytes) -> Iterator["os.DirEntry[bytes]"]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        yield from entries

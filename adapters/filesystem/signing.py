@@ -1,0 +1,55 @@
+"""Signed URLs of the service itself. Pure: text in, text out."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import quote
+
+from application.ports import Disposition
+
+_PARAMETERS = {"expires", "disposition", "signature"}
+_SECRET_MIN_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSigner:
+    """Signs and verifies ``{public_url}/objects/{key}?expires=...&disposition=...&signature=...``.
+
+    The signature is an HMAC-SHA256 (RFC 2104) in hex over method, disposition, expiry and key.
+    """
+
+    public_url: str
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a secret that is too short to keep one (RFC 2104, section 3)."""
+        if len(self.secret) < _SECRET_MIN_BYTES:
+            raise ValueError(f"the secret must have at least {_SECRET_MIN_BYTES} bytes")
+
+    def url(self, key: str, disposition: Disposition, expires: int) -> str:
+        """Return the URL that gives the object until ``expires``, in Unix seconds."""
+        signature = self._signature("GET", disposition, str(expires), key)
+        path = f"{self.public_url.rstrip('/')}/objects/{quote(key, safe='/')}"
+        return f"{path}?expires={expires}&disposition={disposition}&signature={signature}"
+
+    def verified(self, method: str, key: str, params: Mapping[str, str], *, at: float) -> Disposition | None:
+        """Return the disposition if ``url`` made this request's URL and it holds at ``at``, in Unix seconds.
+
+        Key and parameters are as decoded from the URL; anything else than the three parameters is refused.
+        """
+        if params.keys() != _PARAMETERS:
+            return None
+        disposition, expires = params["disposition"], params["expires"]
+        expected = self._signature(method, disposition, expires, key)
+        # compare_digest takes text only in ASCII, so bytes; what can't be encoded can't be hexadecimal either.
+        if not hmac.compare_digest(expected.encode(), params["signature"].encode(errors="replace")):
+            return None
+        # Signed by us, so both are as `url` wrote them: expires is a number, and disposition one of the two.
+        return cast("Disposition", disposition) if at < int(expires) else None
+
+    def _signature(self, method: str, disposition: str, expires: str, key: str) -> str:
+        # Lengths in front, so that no two requests run together into the same message, whatever they consist of.
+        parts = [part.encode(errors="surrogatepass") for part in (method, disposition, expires, key)]
+        message = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+        return hmac.digest(self.secret, message, "sha256").hex()

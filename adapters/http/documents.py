@@ -1,0 +1,146 @@
+"""What goes over the wire: domain values to JSON documents, in one step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from application.ports import Disposition, SignedUrl
+from application.queries.list_images import ImagePage
+from domain import limits as fixed
+from domain.image import Image
+from domain.limits import Limits
+from domain.reclaim import TrashedImage
+from domain.values import MediaType
+
+Signer = Callable[[Image, Disposition], SignedUrl]
+
+
+class ImageDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The public document of one image. Times are ISO 8601 in UTC; sizes are bytes and display pixels."""
+
+    image_id: str
+    user_id: str
+    s3_key: str
+    filename: str
+    title: str
+    description: str
+    tags: list[str]
+    content_type: str
+    size_bytes: int
+    width: int
+    height: int
+    sha256: str
+    created_at: str
+    updated_at: str
+    version: int
+    presigned_url: str
+    presigned_url_expires_at: str
+
+
+class PageDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a listing, newest first."""
+
+    items: list[ImageDocument]
+    next_cursor: str | None
+
+
+class DeletedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted, and until when it can be restored."""
+
+    image_id: str
+    deleted_at: str
+    restorable_until: str
+
+
+class LimitsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits in force."""
+
+    max_upload_bytes: int
+    max_pixels: int
+    max_file_pixels: int
+    title_max_chars: int
+    description_max_chars: int
+    tags_max: int
+    tag_max_chars: int
+    filename_max_bytes: int
+    page_max_items: int
+    page_default_items: int
+    presign_ttl_s: int
+    trash_retention_s: int
+    content_types: list[str]
+
+
+class HealthDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the service works; for readiness, whether each store answers."""
+
+    status: str
+    checks: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Makes documents; signs each image's URL on the way."""
+
+    sign: Signer
+
+    def image(self, image: Image) -> ImageDocument:
+        """Return the document of an image with a fresh presigned URL."""
+        signed = self.sign(image, "inline")
+        return ImageDocument(
+            image_id=str(image.image_id),
+            user_id=image.owner,
+            s3_key=image.key,
+            filename=image.filename,
+            title=image.title,
+            description=image.description,
+            tags=list(image.tags),
+            content_type=image.media_type,
+            size_bytes=image.size_bytes,
+            width=image.width,
+            height=image.height,
+            sha256=image.sha256,
+            created_at=timestamp(image.created_at),
+            updated_at=timestamp(image.updated_at),
+            version=image.version,
+            presigned_url=signed.url,
+            presigned_url_expires_at=timestamp(signed.expires_at),
+        )
+
+    def page(self, page: ImagePage) -> PageDocument:
+        """Return the document of a page."""
+        return PageDocument(items=[self.image(image) for image in page.images], next_cursor=page.next_cursor)
+
+
+def deleted_document(trashed: TrashedImage) -> DeletedDocument:
+    """Return the document of a deletion."""
+    return DeletedDocument(
+        image_id=str(trashed.image.image_id),
+        deleted_at=timestamp(trashed.deleted_at),
+        restorable_until=timestamp(trashed.due),
+    )
+
+
+def limits_document(limits: Limits, *, presign_ttl_s: int, trash_retention_s: int) -> LimitsDocument:
+    """Return the document of the limits."""
+    return LimitsDocument(
+        max_upload_bytes=limits.max_upload_bytes,
+        max_pixels=limits.max_pixels,
+        max_file_pixels=limits.max_file_pixels,
+        title_max_chars=fixed.TITLE_MAX_CHARS,
+        description_max_chars=fixed.DESCRIPTION_MAX_CHARS,
+        tags_max=fixed.TAGS_MAX,
+        tag_max_chars=fixed.TAG_MAX_CHARS,
+        filename_max_bytes=fixed.FILENAME_MAX_BYTES,
+        page_max_items=fixed.PAGE_MAX_ITEMS,
+        page_default_items=fixed.PAGE_DEFAULT_ITEMS,
+        presign_ttl_s=presign_ttl_s,
+        trash_retention_s=trash_retention_s,
+        content_types=[media_type.value for media_type in MediaType],
+    )
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a UTC time as ``2024-01-04T10:30:00.000000``: the same form in every document and every store."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")

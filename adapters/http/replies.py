@@ -1,0 +1,136 @@
+"""Answers as plain ASGI: JSON documents, and objects streamed or handed to the server as files."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar.concurrency import sync_to_thread
+
+from adapters.http.conditions import Validators, evaluate, requested_range
+from application.ports import ByteRange, ObjectBody
+from domain.disposition import content_disposition
+from domain.errors import PreconditionFailed
+
+Headers = Sequence[tuple[str, str]]
+Scope = Any  # a mapping; Litestar and the servers each have a type of their own for it
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+_CHUNK_BYTES = 256 * 1024
+# What a browser may do with bytes that a stranger uploaded: show them, and nothing else.
+_CONTENT_HEADERS = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),)
+_JSON = msgspec.json.Encoder(enc_hook=str)  # msgspec takes plain texts only; the domain's are of their own types
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A status, headers and a body that is in memory. HEAD gets all of it but the body."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        del receive
+        await _start(send, self.status, self.headers)
+        await send(
+            {
+                "type": "http.response.body",
+                "body": b"" if scope["method"] == "HEAD" else self.body,
+                "more_body": False,
+            }
+        )
+
+
+def json_reply(document: msgspec.Struct, *, status: int = 200, headers: Headers = ()) -> Reply:
+    """Return a reply that carries a document, not to be kept without asking again."""
+    body = _JSON.encode(document)
+    base = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "private, no-cache"),
+    ]
+    return Reply(status, [*base, *headers], body)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReply:
+    """An object's bytes. The body is closed whatever happens; ``length`` bytes are sent, or the connection breaks."""
+
+    status: int
+    headers: Headers
+    body: ObjectBody
+    length: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it: as a file where the server offers that, in pieces elsewhere."""
+        del receive
+        try:
+            await _start(send, self.status, self.headers)
+            path = self.body.path
+            if path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
+                await send({"type": "http.response.pathsend", "path": path})
+            else:
+                await self._stream(send)
+        finally:
+            self.body.close()
+
+    async def _stream(self, send: Send) -> None:
+        left = self.length
+        while left > 0:
+            chunk = await sync_to_thread(self.body.read, min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise EOFError("the object ended before its length")
+            left -= len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+
+
+async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)
+    request_headers: Mapping[str, str],
+    method: str,
+    *,
+    validators: Validators,
+    size_bytes: int,
+    media_type: str,
+    filename: str,
+    download: bool,
+    open_body: Callable[[ByteRange | None], Awaitable[ObjectBody]],
+    headers: Headers,
+) -> Reply | ObjectReply:
+    """Answer a GET or HEAD for stored bytes: preconditions, then the range, then the bytes themselves.
+
+    The object is opened only when bytes are to be sent.
+
+    Raises:
+        PreconditionFailed: a precondition does not hold.
+        Problem: 416, for a range outside.
+    """
+    headers = [*validators.headers(), *headers]
+    match evaluate(request_headers, validators):
+        case "not_modified":
+            return Reply(304, headers)
+        case "failed":
+            raise PreconditionFailed("the content is not the one that the precondition names")
+        case "proceed":
+            pass
+    byte_range = requested_range(request_headers, validators, size_bytes)
+    start, stop = byte_range or (0, size_bytes)
+    headers += [
+        *_CONTENT_HEADERS,
+        ("Content-Type", media_type),
+        ("Content-Length", str(stop - start)),
+        ("Content-Disposition", content_disposition("attachment" if download else "inline", filename)),
+        ("Accept-Ranges", "bytes"),
+    ]
+    if byte_range is not None:
+        headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size_bytes}"))
+    status = 200 if byte_range is None else 206
+    if method == "HEAD":
+        return Reply(status, headers)
+    return ObjectReply(status, headers, await open_body(byte_range), stop - start)
+
+
+async def _start(send: Send, status: int, headers: Headers) -> None:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})

@@ -1,0 +1,95 @@
+"""/openapi.json, and /docs: Swagger UI from an installed package, so that the page works without the internet."""
+
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar import Request, Router, route
+from litestar.enums import HttpMethod
+from litestar.types import ASGIApp
+
+from adapters.http.openapi import openapi_document
+from adapters.http.problems import Problem
+from adapters.http.replies import Reply
+
+_READ = [HttpMethod.GET, HttpMethod.HEAD]
+_ASSETS = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "start.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+)
+_PAGE = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Calotype API</title>
+<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<noscript>The API is described in <a href="/openapi.json">/openapi.json</a>.</noscript>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = b"""SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
+"""
+
+
+@route("/openapi.json", http_method=_READ)
+async def openapi() -> ASGIApp:
+    """Describe the API."""
+    return _reply(_encoded_document(), "application/json")
+
+
+@route("/docs", http_method=_READ)
+async def page() -> ASGIApp:
+    """Show the API to people."""
+    return _reply(_PAGE, "text/html; charset=utf-8")
+
+
+@route("/docs/{name:str}", http_method=_READ)
+async def asset(request: Request[Any, Any, Any], name: str) -> ASGIApp:
+    """Give a part of the page."""
+    if name not in _ASSETS:
+        raise Problem("no_such_route", f"There is no {request.scope['path']}.")
+    return _reply(_asset(name), _ASSETS[name], ("Cache-Control", "public, max-age=3600"))
+
+
+router = Router("/", route_handlers=[openapi, page, asset])
+
+
+@cache
+def _encoded_document() -> bytes:
+    return msgspec.json.encode(openapi_document(version("calotype"), ["/"]))
+
+
+@cache
+def _asset(name: str) -> bytes:
+    if name == "start.js":
+        return _START
+    vendor = resources.files("swagger_ui_bundle") / "vendor"
+    (folder,) = (entry for entry in vendor.iterdir() if entry.name.startswith("swagger-ui-"))
+    return (folder / name).read_bytes()
+
+
+def _reply(body: bytes, content_type: str, *headers: tuple[str, str]) -> Reply:
+    return Reply(
+        200,
+        [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Content-Security-Policy", _POLICY),
+            *headers,
+        ],
+        body,
+    )

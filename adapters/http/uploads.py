@@ -1,0 +1,250 @@
+"""Uploads: multipart bodies parsed, hashed and spooled in one pass, in bounded memory."""
+
+import email.utils
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote
+
+from litestar import Request
+from litestar.concurrency import sync_to_thread
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from adapters.http.inputs import gathered, split_tags
+from adapters.http.problems import Problem
+from application.content import Content
+from domain.errors import Invalid, TooLarge, Unavailable
+from domain.values import Description, Filename, Tag, Title, parse_tags
+
+_BATCH_BYTES = 512 * 1024  # hashed and written at once, in a thread; smaller files never leave memory
+_FIELD_MAX_BYTES = 64 * 1024
+_PARTS_MAX = 64
+_FORM_OVERHEAD_BYTES = 2 * 1024 * 1024
+_FILE = "file"
+_TEXT_FIELDS = frozenset({"title", "description", "tags"})
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """What a form held, parsed."""
+
+    filename: Filename
+    content: Content
+    title: Title | None
+    description: Description
+    tags: tuple[Tag, ...]
+
+
+@asynccontextmanager
+async def received_upload(
+    request: Request[Any, Any, Any], *, max_file_bytes: int, spool_dir: Path | None
+) -> AsyncIterator[UploadForm]:
+    """Receive a form; its file stays readable inside the context and is gone behind it.
+
+    Raises:
+        Problem: not multipart, malformed, cut off, or with more around the file than a form needs.
+        Invalid: no file, unknown or repeated fields, or fields that break a rule.
+        TooLarge: the file is over the limit.
+    """
+    boundary = _boundary(request.headers.get("content-type", ""))
+    spool = _Spool(spool_dir)
+    try:
+        form = _FormReader(spool, max_file_bytes)
+        await _receive(request, boundary, form)
+        yield await form.finish()
+    finally:
+        spool.close()
+
+
+def _boundary(content_type: str) -> str:
+    media_type, options = parse_options_header(content_type)
+    if media_type != "multipart/form-data":
+        raise Problem("unsupported_media_type", "Send multipart/form-data.", (("Accept", "multipart/form-data"),))
+    boundary = options.get("boundary", "")
+    if not boundary:
+        raise Problem("invalid_form", "The content type has no boundary.")
+    return cast("str", boundary)
+
+
+async def _receive(request: Request[Any, Any, Any], boundary: str, form: "_FormReader") -> None:
+    body_max = form.max_file_bytes + _FORM_OVERHEAD_BYTES
+    try:
+        with PushMultipartParser(boundary, max_segment_count=_PARTS_MAX) as parser:
+            async for chunk in _body(request, body_max):
+                for event in parser.parse(chunk):
+                    form.feed(event)
+                if form.spool.pending_bytes >= _BATCH_BYTES:
+                    await form.spool.flush()
+    except MultipartError as error:
+        raise Problem("invalid_form", f"The form is malformed: {error}.") from error
+    except (TooLarge, Problem):
+        await _drain(request, body_max)
+        raise
+
+
+async def _body(request: Request[Any, Any, Any], most: int) -> AsyncIterator[bytes]:
+    """Yield the body's pieces; the server's own events, since Litestar would end a cut-off body with a 500."""
+    received = 0
+    while True:
+        event = await request.receive()
+        if event["type"] != "http.request":
+            raise Problem("invalid_form", "The body ended before its time.")
+        received += len(event["body"])
+        if received > most:
+            raise Problem("request_too_large", f"At most {most} bytes are read.")
+        yield event["body"]
+        if not event.get("more_body"):
+            return
+
+
+async def _drain(request: Request[Any, Any, Any], most: int) -> None:
+    """Read on a little behind a refusal: many clients only look at the answer once they have sent everything."""
+    declared = request.headers.get("content-length", "0")
+    if "expect" in request.headers or not declared.isdigit() or int(declared) > 2 * most:
+        return
+    drained = 0
+    while drained <= most:
+        event = await request.receive()
+        if event["type"] != "http.request" or not event.get("more_body"):
+            return
+        drained += len(event["body"])
+
+
+class _FormReader:
+    """Takes the parser's events: the file's bytes to the spool, the words to memory."""
+
+    def __init__(self, spool: "_Spool", max_file_bytes: int) -> None:
+        self.spool = spool
+        self.max_file_bytes = max_file_bytes
+        self._words: dict[str, list[bytes]] = {}
+        self._filename: Filename | None = None
+        self._unknown: list[str] = []
+        self._current: str | None = None
+
+    def feed(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        """Take a part's beginning, a piece of it, or (None) its end."""
+        if event is None:
+            self._current = None
+        elif isinstance(event, MultipartSegment):
+            self._begin(event)
+        elif self._current == _FILE:
+            self.spool.add(bytes(event))
+            if self.spool.size_bytes > self.max_file_bytes:
+                raise TooLarge(self.max_file_bytes)
+        elif self._current is not None:
+            self._add_words(self._current, bytes(event))
+
+    def _begin(self, part: MultipartSegment) -> None:
+        self._current = part.name
+        if part.name == _FILE:
+            if self._filename is not None:
+                raise Problem("invalid_form", "There is more than one file.")
+            self._filename = Filename(_filename(part))
+        elif part.name in _TEXT_FIELDS:
+            self._words.setdefault(part.name, []).append(b"")
+        else:
+            self._unknown.append(part.name)
+            self._current = None
+
+    def _add_words(self, name: str, piece: bytes) -> None:
+        words = self._words[name]
+        words[-1] += piece
+        if len(words[-1]) > _FIELD_MAX_BYTES:
+            raise Problem("invalid_form", f"The field {name} is longer than {_FIELD_MAX_BYTES} bytes.")
+
+    async def finish(self) -> UploadForm:
+        """Return the form; raise Invalid with everything that is wrong with it."""
+        faults = [Invalid(name, "is not a field of this form") for name in dict.fromkeys(self._unknown)]
+        if self._filename is None:
+            faults.append(Invalid(_FILE, "is missing"))
+        fields = {name: self._text(faults, name) for name in ("title", "description") if name in self._words}
+        texts: dict[str, object] = {name: text for name, text in fields.items() if text is not None}
+        if "tags" in self._words:
+            texts["tags"] = split_tags(_decoded(faults, "tags", self._words["tags"]))
+        title = gathered(faults, Title, texts, "title")
+        description = gathered(faults, Description, texts, "description")
+        tags = gathered(faults, parse_tags, texts, "tags")
+        Invalid.raise_all(faults)
+        content = await self.spool.content()
+        return UploadForm(self._filename or Filename(""), content, title, description or Description(""), tags or ())
+
+    def _text(self, faults: list[Invalid], name: str) -> str | None:
+        values = _decoded(faults, name, self._words[name])
+        if len(self._words[name]) > 1:
+            faults.append(Invalid(name, "was given more than once"))
+            return None
+        return values[0] if values else None
+
+
+def _decoded(faults: list[Invalid], name: str, values: list[bytes]) -> list[str]:
+    try:
+        return [value.decode() for value in values]
+    except UnicodeDecodeError:
+        faults.append(Invalid(name, "must be UTF-8"))
+        return []
+
+
+def _filename(part: MultipartSegment) -> str:
+    """Return the name as sent, also in the form ``filename*=UTF-8''...`` that RFC 7578 forbids and some clients use."""
+    if part.filename is not None:
+        return str(part.filename)
+    disposition = str(part.header("Content-Disposition", ""))
+    _, marker, extended = disposition.partition("filename*=")
+    if not marker:
+        return ""
+    charset, _, encoded = email.utils.decode_rfc2231(extended.partition(";")[0].strip())
+    return unquote(encoded, charset or "utf-8", errors="replace")
+
+
+@dataclass(slots=True)
+class _Spool:
+    """A file in the making: small ones stay in memory, others go to an unnamed temporary file."""
+
+    folder: Path | None
+    size_bytes: int = 0
+    pending_bytes: int = 0
+    _pending: list[bytes] = field(default_factory=list)
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _file: Any = None
+
+    def __post_init__(self) -> None:
+        # Unnamed where the system can (O_TMPFILE): nothing to clean up, whenever the process dies.
+        folder = None if self.folder is None else str(self.folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_BATCH_BYTES, dir=folder)  # noqa: SIM115 (close() is below)
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece until the next flush."""
+        self._pending.append(piece)
+        self.pending_bytes += len(piece)
+        self.size_bytes += len(piece)
+
+    async def flush(self) -> None:
+        """Hash and write what is kept, in a thread."""
+        await sync_to_thread(self._write)
+
+    async def content(self) -> Content:
+        """Return the whole, ready to be read from its start."""
+        if self.size_bytes > _BATCH_BYTES:
+            await self.flush()
+        else:
+            self._write()
+        self._file.seek(0)
+        return Content(cast("BinaryIO", self._file), self.size_bytes, self._digest.hexdigest())
+
+    def _write(self) -> None:
+        batch = b"".join(self._pending)
+        self._pending.clear()
+        self.pending_bytes = 0
+        self._digest.update(batch)
+        try:
+            self._file.write(batch)
+        except OSError as error:
+            raise Unavailable("the upload can't be spooled") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()

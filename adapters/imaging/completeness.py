@@ -1,0 +1,628 @@
+"""Walks over image containers: is the file whole, how many frames has it, and which bytes describe its pixels.
+
+A walk follows the container's own lengths from part to part and never looks inside compressed data: it costs little
+and decodes nothing. It returns a small stand-in for the file, its ``head``, for the library that reads the header:
+pixels are cut out of it, and so is metadata. Libraries hold every text, profile and comment in memory, and answer odd
+ones with a warning, a process-wide thing that a guest in another program's process must not cause.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO, NamedTuple
+
+from domain.values import MediaType
+
+MAX_FRAMES = 10_000
+# Segments, chunks, blocks or boxes. The densest real files have about one in 1,000 bytes.
+_MAX_PARTS = 200_000
+_MAX_HEAD_BYTES = 8 * 1024 * 1024
+_SEARCH_BYTES = 64 * 1024
+_STEP_BYTES = 4 * 1024
+
+
+class BrokenError(Exception):
+    """The container contradicts itself; the text is the end of a sentence that starts with the file."""
+
+
+class TooManyFramesError(Exception):
+    """There are more than MAX_FRAMES frames."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Container:
+    """What a walk found.
+
+    ``frame_pixels`` is the size of the largest frame and ``file_pixels`` that of all together; 0 where only a library
+    can tell. ``orientation`` is that of EXIF, 1-8.
+    """
+
+    head: bytes
+    frames: int = 1
+    frame_pixels: int = 0
+    file_pixels: int = 0
+    orientation: int = 1
+
+
+def walk(stream: BinaryIO, media_type: MediaType) -> Container:
+    """Walk a whole file of the given format, in memory that doesn't grow with the file (AVIF apart).
+
+    Raises:
+        BrokenError: it is cut short, or not made as its format says.
+        TooManyFramesError: it has more than MAX_FRAMES frames.
+    """
+    return _WALKS[media_type](_Reader(stream))
+
+
+def orientation_of(exif: bytes) -> int:
+    """Return the orientation, 1-8, that an EXIF block states (EXIF 2.32, tag 0x0112); 1 if there is none to be read.
+
+    The block may begin with its ``Exif`` signature.
+    """
+    block = re.sub(rb"\A(?:Exif\0\0){1,2}", b"", exif)
+    order = _BYTE_ORDERS.get(block[:2])
+    if order is None or len(block) < _TIFF_HEADER_BYTES:
+        return 1
+    file = _Reader(BytesIO(block))
+    try:
+        return _orientation(file, order, _directory(file, order, struct.unpack_from(order + "I", block, 4)[0]))
+    except BrokenError:
+        return 1
+
+
+class _Reader:
+    """A buffered cursor that stays inside the file.
+
+    ``take`` hands out about twice the file's length at most. A sound file gives no reason to read a byte twice, while
+    one with overlapping tables could keep us reading for ever.
+    """
+
+    __slots__ = ("_allowance", "_buffer", "_parts", "_start", "_stream", "at", "size")
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.size = stream.seek(0, 2)
+        self.at = 0
+        self._buffer = b""
+        self._start = 0
+        self._allowance = 2 * self.size + _SEARCH_BYTES
+        self._parts = _MAX_PARTS
+
+    def take(self, count: int) -> bytes:
+        """Return the next ``count`` bytes."""
+        at = self.at - self._start
+        if at < 0 or at + count > len(self._buffer):
+            self._fill(max(count, _STEP_BYTES))
+            at = 0
+            if count > len(self._buffer):
+                raise BrokenError("ends before its image does")
+        self._allowance -= count
+        if self._allowance < 0:
+            raise BrokenError("has tables that overlap")
+        self.at += count
+        return self._buffer[at : at + count]
+
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes, which must be there."""
+        if count > self.size - self.at:
+            raise BrokenError("ends before its image does")
+        self.at += count
+
+    def count_part(self) -> None:
+        """Note another part of the container; there is an end to how many a file may have."""
+        self._parts -= 1
+        if self._parts < 0:
+            raise BrokenError(f"is made of more than {_MAX_PARTS} parts")
+
+    def find(self, pattern: re.Pattern[bytes]) -> None:
+        """Move to the next match of a two-byte pattern."""
+        while True:
+            if not self._start <= self.at < self._start + len(self._buffer) - 1:
+                self._fill(_SEARCH_BYTES)
+                if len(self._buffer) < 2:  # noqa: PLR2004
+                    raise BrokenError("ends before its image does")
+            if found := pattern.search(self._buffer, self.at - self._start):
+                self.at = self._start + found.start()
+                return
+            # The last byte may be the first of a match across the border.
+            self.at = self._start + len(self._buffer) - 1
+
+    def skip_sub_blocks(self) -> None:
+        """Pass over a GIF's sub-blocks: each begins with its length, and one of length 0 is the last."""
+        while True:
+            at = self.at - self._start
+            if not 0 <= at < len(self._buffer):
+                self._fill(_SEARCH_BYTES)
+                at = 0
+                if not self._buffer:
+                    raise BrokenError("ends before its image does")
+            buffer, stop, length = self._buffer, len(self._buffer), 1
+            while length and at < stop:
+                length = buffer[at]
+                at += 1 + length
+            self.at = self._start + at
+            if not length:
+                return
+
+    def _fill(self, count: int) -> None:
+        count = min(count, self.size - self.at)
+        self._buffer = b""  # let go of the old one first
+        if count > 0:
+            self._stream.seek(self.at)
+            self._buffer = self._stream.read(count)
+        self._start = self.at
+
+
+# ---- JPEG (ITU-T T.81, annex B)
+
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+# Frames that a decoder exists for: not the hierarchical ones. 0xC4, 0xC8 and 0xCC are no frames.
+_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
+_SOF_UNREADABLE = frozenset({0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
+# In a scan 0xFF00 is a byte of data and D0-D7 are restarts; repeated 0xFF are padding before a marker.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _walk_jpeg(file: _Reader) -> Container:
+    frame = exif = b""
+    width = height = 0
+    scan = b""
+    file.skip(2)
+    # An EOI inside a segment is a thumbnail's. Behind the real one anything may follow: more pictures, a film.
+    while (marker := _next_marker(file)) != _EOI:
+        file.count_part()
+        if marker in _SOF_UNREADABLE:
+            raise BrokenError("is a hierarchical JPEG, which is not supported")
+        if marker == _SOI or marker <= 0x01:
+            continue
+        at = file.at
+        length = int.from_bytes(file.take(2), "big")
+        if marker in _SOF and not frame:
+            frame = _segment(file, marker, at, length)
+            height, width = struct.unpack_from(">HH", frame, 5) if length >= 8 else (0, 0)  # noqa: PLR2004
+        elif marker == _SOS and not scan:
+            scan = _segment(file, marker, at, length)
+        elif marker == _APP1 and not exif and length > 2 and file.take(min(6, length - 2)) == b"Exif\0\0":  # noqa: PLR2004
+            exif = _segment(file, marker, at, length)[4:]
+        file.at = at
+        file.skip(length)
+    if not frame or not scan:
+        raise BrokenError("has no picture in it")
+    return _container(b"\xff\xd8" + frame + scan, width, height, turned=orientation_of(exif))
+
+
+def _next_marker(file: _Reader) -> int:
+    if not _MARKER.match(pair := file.take(2)):
+        file.at -= 2
+        file.find(_MARKER)
+        pair = file.take(2)
+    return pair[1]
+
+
+def _segment(file: _Reader, marker: int, at: int, length: int) -> bytes:
+    file.at = at
+    return bytes((0xFF, marker)) + file.take(max(length, 2))
+
+
+# ---- PNG, with APNG (https://www.w3.org/TR/png-3/)
+
+_PNG_SIGNATURE_BYTES = 8
+_EXIF_MAX_BYTES = 64 * 1024
+
+
+def _walk_png(file: _Reader) -> Container:
+    head = file.take(_PNG_SIGNATURE_BYTES)
+    header = exif = b""
+    animated = has_data = False
+    frames = 0
+    kind = b""
+    while kind != b"IEND":
+        file.count_part()
+        length, kind = struct.unpack(">I4s", file.take(8))
+        after = file.at + length + 4
+        if not header:
+            if kind != b"IHDR" or length != 13:  # noqa: PLR2004
+                raise BrokenError("does not begin with a PNG header")
+            file.at -= 8
+            header = file.take(8 + length + 4)
+        elif kind == b"IDAT":
+            has_data = True
+        elif kind == b"acTL":
+            animated = animated or not has_data
+        elif kind == b"fcTL":
+            frames = _counted(frames)
+        elif kind == b"eXIf" and not exif:
+            exif = file.take(min(length, _EXIF_MAX_BYTES))
+        file.skip(after - file.at)
+    if not has_data:
+        raise BrokenError("has no picture in it")
+    width, height = struct.unpack_from(">II", header, 8)
+    frames = max(frames, 1) if animated else 1
+    return _container(head + header + b"\0\0\0\0IDAT", width, height, frames, orientation_of(exif))
+
+
+# ---- GIF (https://www.w3.org/Graphics/GIF/spec-gif89a.txt)
+
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
+
+
+def _walk_gif(file: _Reader) -> Container:
+    signature, width, height, flags = struct.unpack("<6sHHBxx", file.take(13))
+    _skip_palette(file, flags)
+    largest = (width, height)
+    frames = 0
+    while (kind := file.take(1)[0]) != _GIF_TRAILER:
+        file.count_part()
+        if kind == _GIF_EXTENSION:
+            file.skip(1)
+        elif kind == _GIF_IMAGE:
+            left, top, frame_width, frame_height, flags = struct.unpack("<HHHHB", file.take(9))
+            _skip_palette(file, flags)
+            file.skip(1)
+            largest = max(largest[0], left + frame_width), max(largest[1], top + frame_height)
+            if not frames:  # the first frame may widen the canvas; later ones are clipped to it
+                width, height = largest
+            frames = _counted(frames)
+        elif kind:
+            raise BrokenError("has something between its frames")
+        else:
+            continue  # some writers pad
+        file.skip_sub_blocks()
+    if not frames:
+        raise BrokenError("has no picture in it")
+    # The canvas stands in the head already widened: Pillow would do it, but under its own, process-wide pixel limit.
+    if max(width, height) > 0xFFFF:  # noqa: PLR2004
+        raise BrokenError("has a frame outside its canvas")
+    head = struct.pack("<6sHHBxx", signature, width, height, 0)
+    head += struct.pack("<BHHHHBB", _GIF_IMAGE, 0, 0, width, height, 0, 8)
+    pixels = largest[0] * largest[1]
+    return Container(head=head, frames=frames, frame_pixels=pixels, file_pixels=frames * pixels)
+
+
+def _skip_palette(file: _Reader, flags: int) -> None:
+    if flags & 0x80:
+        file.skip(3 << ((flags & 7) + 1))
+
+
+# ---- WebP (RFC 9649)
+
+# libwebp looks at the header of the picture's data and checks that its first partition, 19 bits long, is there.
+_WEBP_PICTURE_BYTES = (1 << 19) + 16
+_WEBP_KEPT = {b"VP8 ": _WEBP_PICTURE_BYTES, b"VP8L": 16, b"ALPH": 16, b"ANIM": 16}
+_WEBP_ALPHA_OR_ANIMATION = 0x12
+
+
+def _walk_webp(file: _Reader) -> Container:
+    file.skip(4)
+    stop = 8 + int.from_bytes(file.take(4), "little")
+    if stop > file.size:
+        raise BrokenError("ends before its image does")
+    file.skip(4)
+    chunks: dict[bytes, bytes] = {}
+    exif = b""
+    size = (0, 0)
+    frames = 0
+    for kind, length in _riff_chunks(file, stop):
+        at = file.at
+        if kind == b"VP8X" and not chunks and length >= 10:  # noqa: PLR2004
+            flags, rest = struct.unpack("<B9s", file.take(10))
+            # The chunks that the other flags announce are left out of the head.
+            chunks[kind] = bytes((flags & _WEBP_ALPHA_OR_ANIMATION,)) + rest
+            size = int.from_bytes(rest[3:6], "little") + 1, int.from_bytes(rest[6:9], "little") + 1
+        elif kind == b"ANMF":
+            if not frames:
+                chunks[kind] = _webp_frame(file, length)
+            frames = _counted(frames)
+        elif kind in _WEBP_KEPT and kind not in chunks:
+            chunks[kind] = file.take(min(length, _WEBP_KEPT[kind]))
+            if size == (0, 0):
+                size = _webp_size(kind, chunks[kind])
+        elif kind == b"EXIF" and not exif:
+            exif = file.take(min(length, _EXIF_MAX_BYTES))
+        file.at = at
+    body = b"WEBP" + b"".join(_riff_chunk(*chunk) for chunk in chunks.items())
+    return _container(_riff_chunk(b"RIFF", body), *size, max(frames, 1), orientation_of(exif))
+
+
+def _webp_frame(file: _Reader, length: int) -> bytes:
+    if length < 16:  # noqa: PLR2004
+        raise BrokenError("has an empty frame")
+    stop = file.at + length
+    start = file.take(16)
+    chunks: dict[bytes, bytes] = {}
+    for kind, part in _riff_chunks(file, stop):
+        at = file.at
+        if kind in _WEBP_KEPT and kind not in chunks:
+            chunks[kind] = file.take(min(part, _WEBP_KEPT[kind]))
+        file.at = at
+    return start + b"".join(_riff_chunk(*chunk) for chunk in chunks.items())
+
+
+def _webp_size(kind: bytes, data: bytes) -> tuple[int, int]:
+    """Read the size out of a picture's own header: libwebp allocates the canvas as soon as it sees the file."""
+    if kind == b"VP8 " and len(data) >= 10:  # noqa: PLR2004
+        width, height = struct.unpack_from("<HH", data, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L" and len(data) >= 5:  # noqa: PLR2004
+        bits = int.from_bytes(data[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return 0, 0
+
+
+def _riff_chunks(file: _Reader, stop: int) -> Iterator[tuple[bytes, int]]:
+    """Yield kind and length with the file at the chunk's data; expect it there again."""
+    while stop - file.at >= 8:  # noqa: PLR2004
+        file.count_part()
+        kind, length = struct.unpack("<4sI", file.take(8))
+        if length > stop - file.at:
+            raise BrokenError("ends before its image does")
+        yield kind, length
+        file.at = min(file.at + length + (length & 1), stop)
+
+
+def _riff_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack("<4sI", kind, len(data)) + data + b"\0" * (len(data) & 1)
+
+
+# ---- AVIF and HEIC (ISO/IEC 14496-12, 23008-12)
+
+# Items that hold EXIF and XMP. Their type is changed in the head, so that nobody looks for them: how the picture is
+# turned stands in its `irot` and `imir` properties, and EXIF does not count (23008-12, section 6.5.10).
+_METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+
+
+# The sizes that items have. Both libraries have limits of their own, and answer them like any other fault.
+_ITEM_SIZE = re.compile(rb"\0\0\0\x14ispe\0{4}(.{4})(.{4})", re.DOTALL)
+# A coded picture is padded to whole blocks of 64 at most, and cut to its size by a `clap` property.
+_BLOCK = 64
+_HEADER_BOXES = frozenset({b"ftyp", b"meta", b"moov"})
+
+
+def _walk_heic(file: _Reader) -> Container:
+    return _walk_boxes(file, with_data=False)
+
+
+def _walk_avif(file: _Reader) -> Container:
+    # libavif checks its items against the length of what it is given, so it has to be given everything.
+    return _walk_boxes(file, with_data=True)
+
+
+def _walk_boxes(file: _Reader, *, with_data: bool) -> Container:
+    head = BytesIO()
+    described = has_data = False
+    largest = 0
+    while (at := file.at) < file.size:
+        file.count_part()
+        kind, length = _box(file)
+        file.skip(at + length - file.at)
+        if kind in _HEADER_BOXES:
+            if head.tell() + length > _MAX_HEAD_BYTES and not with_data:
+                raise BrokenError(f"has a header of more than {_MAX_HEAD_BYTES} bytes")
+            file.at = at
+            box = file.take(length)
+            if kind == b"meta":
+                largest = max(largest, _largest_item(box))
+                box = _METADATA_ITEM.sub(rb"\1skip", box)
+            head.write(box)
+            described = described or kind != b"ftyp"
+            # Small pictures may lie inside the header.
+            has_data = has_data or b"idat" in box
+        elif with_data:
+            for piece in range(at, at + length, _SEARCH_BYTES):
+                file.at = piece
+                head.write(file.take(min(_SEARCH_BYTES, at + length - piece)))
+        has_data = has_data or kind == b"mdat"
+    if not described or not has_data:
+        raise BrokenError("ends before its image does")
+    return Container(head=head.getvalue(), frame_pixels=largest)
+
+
+def _largest_item(meta: bytes) -> int:
+    """Return at least how many pixels the largest item has, if its properties are true."""
+    sizes = ([int.from_bytes(side, "big") for side in size.groups()] for size in _ITEM_SIZE.finditer(meta))
+    return max((max(width - _BLOCK + 1, 1) * max(height - _BLOCK + 1, 1) for width, height in sizes), default=0)
+
+
+def _box(file: _Reader) -> tuple[bytes, int]:
+    at = file.at
+    length, kind = struct.unpack(">I4s", file.take(8))
+    if length == 1:
+        length = int.from_bytes(file.take(8), "big")
+    elif length == 0:
+        length = file.size - at
+    if length < file.at - at:
+        raise BrokenError("has a box that is shorter than its own header")
+    return kind, length
+
+
+# ---- TIFF 6.0; EXIF blocks are built alike
+
+_TIFF_HEADER_BYTES = 8
+_BYTE_ORDERS = {b"II": "<", b"MM": ">"}
+_UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I"}
+_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274
+_STRIPS, _TILES = (273, 279), (324, 325)
+# What says how the pixels are laid out: compression, photometric interpretation, fill order, samples and planes, each
+# one number; and bits a sample, colour map, extra samples and sample format, which are lists.
+_ONE_NUMBER = frozenset({_WIDTH, _HEIGHT, 259, 262, 266, 277, 284})
+_LAYOUT = _ONE_NUMBER | {258, 320, 338, 339}
+_LAYOUT_MAX_BYTES = 64 * 1024
+_TABLE_PIECE = 16 * 1024
+
+
+class _Entry(NamedTuple):
+    """A tag's type, how many values it has, and where in the file they are."""
+
+    kind: int
+    values: int
+    at: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.values * _UNIT_BYTES[self.kind]
+
+
+_Directory = dict[int, _Entry]
+
+
+def _walk_tiff(file: _Reader) -> Container:
+    start = file.take(_TIFF_HEADER_BYTES)
+    order = _BYTE_ORDERS[start[:2]]
+    at: int = struct.unpack_from(order + "I", start, 4)[0]
+    seen: set[int] = set()
+    pixels: list[int] = []
+    head = b""
+    turned = 1
+    while at and at not in seen:  # a chain that bites its tail ends there
+        seen.add(at)
+        _counted(len(pixels))
+        directory = _directory(file, order, at)
+        at = struct.unpack(order + "I", file.take(4))[0]
+        pixels.append(_check_page(file, order, directory))
+        if not head:
+            head = _tiff_head(file, order, directory)
+            turned = _orientation(file, order, directory)
+    if not head:
+        raise BrokenError("has no picture in it")
+    return Container(
+        head=head,
+        frames=len(pixels),
+        frame_pixels=max(pixels),
+        file_pixels=sum(pixels),
+        orientation=turned,
+    )
+
+
+def _directory(file: _Reader, order: str, at: int) -> _Directory:
+    """Read the entries of a directory; leave the file behind them. The first of equal tags counts."""
+    file.at = at
+    (count,) = struct.unpack(order + "H", file.take(2))
+    at = file.at
+    entries = file.take(12 * count)
+    found: _Directory = {}
+    for number, (tag, kind, values, offset) in enumerate(struct.iter_unpack(order + "HHII", entries)):
+        if kind in _UNIT_BYTES and values and tag not in found:
+            inside = values * _UNIT_BYTES[kind] <= 4  # noqa: PLR2004 (the entry has room for four bytes)
+            found[tag] = _Entry(kind, values, at + 12 * number + 8 if inside else offset)
+    return found
+
+
+def _check_page(file: _Reader, order: str, directory: _Directory) -> int:
+    """Return how many pixels the page has. All that it refers to must lie inside the file."""
+    if _WIDTH not in directory or _HEIGHT not in directory:
+        raise BrokenError("has a page without a size")
+    if any(entry.at + entry.size_bytes > file.size for entry in directory.values()):
+        raise BrokenError("ends before its image does")
+    offsets_tag, lengths_tag = _STRIPS if _STRIPS[0] in directory else _TILES
+    if offsets_tag not in directory or lengths_tag not in directory:
+        raise BrokenError("has a page without a picture")
+    offsets, lengths = directory[offsets_tag], directory[lengths_tag]
+    if offsets.values != lengths.values:
+        raise BrokenError("has a page whose tables disagree")
+    pieces = zip(_numbers(file, order, offsets), _numbers(file, order, lengths), strict=True)
+    if any(offset + length > file.size for offset, length in pieces):
+        raise BrokenError("ends before its image does")
+    return _number(file, order, directory[_WIDTH]) * _number(file, order, directory[_HEIGHT])
+
+
+def _numbers(file: _Reader, order: str, entry: _Entry) -> Iterator[int]:
+    code, unit = _WHOLE_NUMBERS.get(entry.kind), _UNIT_BYTES[entry.kind]
+    if code is None:
+        raise BrokenError("has words where numbers belong")
+    for first in range(0, entry.values, _TABLE_PIECE):
+        count = min(_TABLE_PIECE, entry.values - first)
+        file.at = entry.at + first * unit
+        yield from struct.unpack(f"{order}{count}{code}", file.take(count * unit))
+
+
+def _number(file: _Reader, order: str, entry: _Entry) -> int:
+    return next(_numbers(file, order, entry._replace(values=1)))
+
+
+def _tiff_head(file: _Reader, order: str, directory: _Directory) -> bytes:
+    """Return a TIFF of one page that has the same layout, and one strip of nothing."""
+    kept = sorted(directory.keys() & _LAYOUT)
+    data_at = _TIFF_HEADER_BYTES + 2 + 12 * (len(kept) + 1) + 4
+    entries, data = [], b""
+    for tag in kept:
+        entry = directory[tag]._replace(values=1) if tag in _ONE_NUMBER else directory[tag]
+        if entry.size_bytes > _LAYOUT_MAX_BYTES:
+            raise BrokenError("has a page with an absurd layout")
+        file.at = entry.at
+        value = file.take(entry.size_bytes)
+        if len(value) > 4:  # noqa: PLR2004
+            value, data = struct.pack(order + "I", data_at + len(data)), data + value
+        entries.append(struct.pack(order + "HHI4s", tag, entry.kind, entry.values, value))
+    entries.append(struct.pack(order + "HHII", _STRIPS[0], 4, 1, 0))
+    entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry))
+    mark = b"II" if order == "<" else b"MM"
+    start = mark + struct.pack(order + "HIH", 42, _TIFF_HEADER_BYTES, len(entries))
+    return start + b"".join(entries) + b"\0\0\0\0" + data
+
+
+def _orientation(file: _Reader, order: str, directory: _Directory) -> int:
+    entry = directory.get(_ORIENTATION)
+    if entry is None or entry.kind not in _WHOLE_NUMBERS:
+        return 1
+    value = _number(file, order, entry)
+    return value if 1 <= value <= 8 else 1  # noqa: PLR2004 (the eight that EXIF knows)
+
+
+# ---- BMP (https://learn.microsoft.com/windows/win32/gdi/bitmap-storage)
+
+_BMP_HEAD_BYTES = 4 * 1024
+_BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
+_BMP_UNCOMPRESSED = frozenset({0, 3, 6})
+
+
+def _walk_bmp(file: _Reader) -> Container:
+    file_bytes, pixels_at, header_bytes = struct.unpack("<2xI4xII", file.take(18))
+    if header_bytes not in _BMP_HEADER_BYTES:
+        raise BrokenError("has an unknown BMP header")
+    if header_bytes == 12:  # noqa: PLR2004
+        width, height, bits = struct.unpack("<HH2xH", file.take(8))
+        compression = data_bytes = 0
+    else:
+        width, height, bits, compression, data_bytes = struct.unpack("<ii2xHII", file.take(20))
+    height = abs(height)
+    if width <= 0 or not height:
+        raise BrokenError("has no pixels")
+    if compression in _BMP_UNCOMPRESSED:
+        row_bytes = (width * bits + 31) // 32 * 4
+        # Some writers leave out the padding of the last row.
+        end = pixels_at + row_bytes * (height - 1) + (width * bits + 7) // 8
+    else:
+        end = max(pixels_at + data_bytes, file_bytes)
+    if end > file.size:
+        raise BrokenError("ends before its image does")
+    file.at = 0
+    return _container(file.take(min(file.size, _BMP_HEAD_BYTES)), width, height)
+
+
+# ---- what the walks share
+
+
+def _counted(frames: int) -> int:
+    if frames >= MAX_FRAMES:
+        raise TooManyFramesError
+    return frames + 1
+
+
+def _container(head: bytes, width: int, height: int, frames: int = 1, turned: int = 1) -> Container:
+    pixels = width * height
+    return Container(head=head, frames=frames, frame_pixels=pixels, file_pixels=frames * pixels, orientation=turned)
+
+
+_WALKS: dict[MediaType, Callable[[_Reader], Container]] = {
+    MediaType.JPEG: _walk_jpeg,
+    MediaType.PNG: _walk_png,
+    MediaType.GIF: _walk_gif,
+    MediaType.WEBP: _walk_webp,
+    MediaType.AVIF: _walk_avif,
+    MediaType.HEIC: _walk_heic,
+    MediaType.TIFF: _walk_tiff,
+    MediaType.BMP: _walk_bmp,
+}

@@ -1,0 +1,315 @@
+"""MetadataStore and MetadataReader on one SQLite file.
+
+A write is one immediate transaction, so writers follow one another, in this process and in all others, and no
+condition can turn false between its check and the write. Reads have a connection of their own: in WAL mode they see
+the last commit and never wait for one.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from adapters.sqlite.intersection import Place, places_with_all
+from adapters.sqlite.rows import (
+    IMAGE_COLUMNS,
+    RECLAIM_COLUMNS,
+    Held,
+    entry_to_row,
+    held_from_row,
+    image_from_row,
+    image_to_row,
+    to_micros,
+)
+from adapters.sqlite.schema import migrate
+from adapters.sqlite.session import Row, Session
+from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
+from domain.errors import Conflict, KeyReused, NotFound, PreconditionFailed
+from domain.image import Image, Revision
+from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
+from domain.values import ImageId, Tag, UserId
+
+_ABOVE_ALL: Place = (2**63 - 1, b"")
+_BELOW_ALL: Place = (-(2**63), b"")
+
+_DUE_BATCH = 500
+
+# ruff: noqa: S608 (statements are put together of constants; what comes from outside is always a parameter)
+_IMAGE = ", ".join(f"images.{column}" for column in IMAGE_COLUMNS)
+_RECORD_BY_ID = f"SELECT {_IMAGE} FROM images WHERE image_id = ?"
+_RECORD_BY_KEY = f"SELECT {_IMAGE} FROM images WHERE owner = ? AND created_at = ? AND image_id = ?"
+_INSERT_RECORD = f"INSERT INTO images ({', '.join(IMAGE_COLUMNS)}, title_folded) VALUES ({'?, ' * len(IMAGE_COLUMNS)}?)"
+_INSERT_POSTING = "INSERT INTO postings (owner, tag, created_at, image_id) VALUES (?, ?, ?, ?)"
+_DELETE_POSTING = "DELETE FROM postings WHERE owner = ? AND tag = ? AND created_at = ? AND image_id = ?"
+
+_ENTRY = f"SELECT {', '.join(RECLAIM_COLUMNS)}, claimant, claimed_until FROM reclaim WHERE image_id = ?"
+# Replacing is for takeovers: the conditions have been checked in the same transaction.
+_PUT_ENTRY = (
+    f"INSERT OR REPLACE INTO reclaim ({', '.join(RECLAIM_COLUMNS)}) VALUES ({', '.join('?' for _ in RECLAIM_COLUMNS)})"
+)
+_DELETE_ENTRY = "DELETE FROM reclaim WHERE image_id = ?"
+
+# Each page is one range scan in the order of its index, newest first, that stops at the limit.
+_PAGE_BY_OWNER = f"""
+    SELECT {_IMAGE} FROM images
+    WHERE owner = ? AND (created_at, image_id) < (?, ?)
+    ORDER BY created_at DESC, image_id DESC LIMIT ?"""
+_PAGE_BY_TITLE = f"""
+    SELECT {_IMAGE} FROM images
+    WHERE owner = ? AND title_folded = ? AND (created_at, image_id) < (?, ?)
+    ORDER BY created_at DESC, image_id DESC LIMIT ?"""
+# CROSS keeps the order of the loops (SQLite's documented meaning of it): from the postings to their records.
+_PAGE_BY_TAG = f"""
+    SELECT {_IMAGE} FROM postings CROSS JOIN images USING (owner, created_at, image_id)
+    WHERE postings.owner = ? AND postings.tag = ? AND (postings.created_at, postings.image_id) < (?, ?)
+    ORDER BY postings.created_at DESC, postings.image_id DESC LIMIT ?"""
+
+
+class SqliteMetadata:
+    """MetadataStore and MetadataReader. Safe to share between threads; each process opens its own.
+
+    Args:
+        path: the file. It is made, or brought up to date, at once; its folder must be there.
+        busy_timeout_s: how long a call may wait for other processes, and for other threads, before it ends as
+            Unavailable.
+
+    Raises:
+        Unavailable: the file can't be opened, or was written by a later version.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        self._writer = Session(path, timeout_s=busy_timeout_s)
+        try:
+            with self._writer.transaction("IMMEDIATE") as db:
+                migrate(db)
+            self._reader = Session(path, timeout_s=busy_timeout_s)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the store; the block's end closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; every later call is Unavailable. May be repeated."""
+        self._reader.close()
+        self._writer.close()
+
+    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+        """See MetadataStore.reserve."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            if (record := _record(db, reservation.image_id)) is not None:
+                return record
+            if (held := _held(db, reservation.image_id)) is not None:
+                _check_takeover(held, reservation, at)
+            db.execute(_PUT_ENTRY, entry_to_row(reservation))
+            return None
+
+    def commit(self, image: Image, *, holder: UUID) -> None:
+        """See MetadataStore.commit."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            held = _held(db, image.image_id)
+            if held is None and _record(db, image.image_id) == image:
+                return
+            if (
+                held is None
+                or held.claimant is not None
+                or not isinstance(held.entry, Reservation)
+                or held.entry.holder != holder
+            ):
+                raise Conflict("the upload lost its reservation")
+            db.execute(_DELETE_ENTRY, (image.image_id.bytes,))
+            _insert_record(db, image)
+
+    def update(
+        self,
+        owner: UserId,
+        image_id: ImageId,
+        change: Callable[[Image], Revision],
+        *,
+        expected_version: int | None = None,
+    ) -> Revision:
+        """See MetadataStore.update. ``change`` is called once, with the file's write lock held."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            image = _owned(db, owner, image_id, expected_version)
+            revision = change(image)
+            if revision.event is not None:
+                _delete_record(db, image)
+                _insert_record(db, revision.image)
+            return revision
+
+    def trash(
+        self, owner: UserId, image_id: ImageId, *, at: datetime, due: datetime, expected_version: int | None = None
+    ) -> TrashedImage:
+        """See MetadataStore.trash."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            image = _owned(db, owner, image_id, expected_version)
+            trashed = TrashedImage(image=image, deleted_at=at, due=due)
+            _delete_record(db, image)
+            db.execute(_PUT_ENTRY, entry_to_row(trashed))
+            return trashed
+
+    def restore(self, owner: UserId, image_id: ImageId, *, at: datetime) -> TrashedImage:
+        """See MetadataStore.restore."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            held = _held(db, image_id)
+            if held is None or held.claimant is not None or not isinstance(held.entry, TrashedImage):
+                raise NotFound
+            if held.entry.image.owner != owner or held.entry.due <= at:
+                raise NotFound
+            db.execute(_DELETE_ENTRY, (image_id.bytes,))
+            _insert_record(db, held.entry.image)
+            return held.entry
+
+    def due(self, at: datetime) -> Iterator[ImageId]:
+        """See MetadataStore.due. No transaction is open while the caller works on an id."""
+        last = _BELOW_ALL
+        while batch := self._reader.fetch(
+            "SELECT due, image_id FROM reclaim WHERE due <= ? AND (due, image_id) > (?, ?) "
+            "ORDER BY due, image_id LIMIT ?",
+            (to_micros(at), *last, _DUE_BATCH),
+        ):
+            yield from (UUID(bytes=id_bytes) for _, id_bytes in batch)
+            last = batch[-1]
+
+    def claim(self, image_id: ImageId, *, claimant: UUID, at: datetime, until: datetime) -> ReclaimEntry | None:
+        """See MetadataStore.claim."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            held = _held(db, image_id)
+            if held is None or held.entry.due > at:
+                return None
+            if held.claimed_until is not None and held.claimed_until > at:
+                return None
+            db.execute(
+                "UPDATE reclaim SET claimant = ?, claimed_until = ? WHERE image_id = ?",
+                (claimant.bytes, to_micros(until), image_id.bytes),
+            )
+            return held.entry
+
+    def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
+        """See MetadataStore.forget."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            db.execute(f"{_DELETE_ENTRY} AND claimant = ?", (image_id.bytes, claimant.bytes))
+
+    def get(self, owner: UserId, image_id: ImageId) -> Image:
+        """See MetadataReader.get."""
+        rows = self._reader.fetch(f"{_RECORD_BY_ID} AND owner = ?", (image_id.bytes, owner))
+        if not rows:
+            raise NotFound
+        return image_from_row(rows[0])
+
+    def page(self, owner: UserId, which: Filter, *, limit: int, after: Position | None = None) -> Slice:
+        """See MetadataReader.page."""
+        below = _ABOVE_ALL if after is None else (to_micros(after.created_at), after.image_id.bytes)
+        # One more than asked for tells whether anything follows.
+        rows = self._matches(owner, which, below, limit + 1)
+        images = tuple([image_from_row(row) for row in rows[:limit]])
+        if len(rows) <= limit:
+            return Slice(images, None)
+        return Slice(images, Position(images[-1].created_at, images[-1].image_id))
+
+    def count(self, owner: UserId) -> int:
+        """See MetadataReader.count."""
+        [(count,)] = self._reader.fetch("SELECT count(*) FROM images WHERE owner = ?", (owner,))
+        return int(count)
+
+    def ping(self) -> None:
+        """See MetadataStore.ping."""
+        self._reader.fetch("PRAGMA user_version")
+
+    def _matches(self, owner: UserId, which: Filter, below: Place, limit: int) -> list[Row]:
+        match which:
+            case ByOwner():
+                return self._reader.fetch(_PAGE_BY_OWNER, (owner, *below, limit))
+            case ByTitle(title):
+                return self._reader.fetch(_PAGE_BY_TITLE, (owner, title.folded, *below, limit))
+            case ByTags((tag,)):
+                return self._reader.fetch(_PAGE_BY_TAG, (owner, tag, *below, limit))
+            case ByTags(tags, "any"):
+                return self._reader.fetch(*_page_by_any(owner, tags, below, limit))
+            case ByTags(tags):
+                with self._reader.transaction("DEFERRED") as db:
+                    places = islice(places_with_all(db, owner, tags, below), limit)
+                    return [db.execute(_RECORD_BY_KEY, (owner, *place)).fetchone() for place in places]
+
+
+def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int) -> tuple[str, dict[str, object]]:
+    """Return the statement that merges the newest of each tag, and its parameters.
+
+    The page lies within the union of each tag's own page, so no tag is read further than the limit.
+    """
+    newest = " UNION ".join(
+        f"""SELECT * FROM (
+            SELECT created_at, image_id FROM postings
+            WHERE owner = :owner AND tag = :tag{n} AND (created_at, image_id) < (:time, :id)
+            ORDER BY created_at DESC, image_id DESC LIMIT :limit)"""
+        for n in range(len(tags))
+    )
+    statement = f"""
+        SELECT {_IMAGE}
+        FROM ({newest} ORDER BY created_at DESC, image_id DESC LIMIT :limit) AS page
+        CROSS JOIN images ON images.owner = :owner
+            AND images.created_at = page.created_at AND images.image_id = page.image_id
+        ORDER BY page.created_at DESC, page.image_id DESC"""
+    time, id_bytes = below
+    parameters = {f"tag{n}": tag for n, tag in enumerate(tags)}
+    return statement, {"owner": owner, "time": time, "id": id_bytes, "limit": limit, **parameters}
+
+
+def _record(db: sqlite3.Connection, image_id: ImageId) -> Image | None:
+    row = db.execute(_RECORD_BY_ID, (image_id.bytes,)).fetchone()
+    return None if row is None else image_from_row(row)
+
+
+def _owned(db: sqlite3.Connection, owner: UserId, image_id: ImageId, expected_version: int | None) -> Image:
+    image = _record(db, image_id)
+    if image is None or image.owner != owner:
+        raise NotFound
+    if expected_version is not None and image.version != expected_version:
+        raise PreconditionFailed(f"the image is at version {image.version}")
+    return image
+
+
+def _held(db: sqlite3.Connection, image_id: ImageId) -> Held | None:
+    row = db.execute(_ENTRY, (image_id.bytes,)).fetchone()
+    return None if row is None else held_from_row(row)
+
+
+def _insert_record(db: sqlite3.Connection, image: Image) -> None:
+    db.execute(_INSERT_RECORD, (*image_to_row(image), image.title.folded))
+    db.executemany(_INSERT_POSTING, _postings(image))
+
+
+def _delete_record(db: sqlite3.Connection, image: Image) -> None:
+    db.execute("DELETE FROM images WHERE image_id = ?", (image.image_id.bytes,))
+    db.executemany(_DELETE_POSTING, _postings(image))
+
+
+def _postings(image: Image) -> list[Row]:
+    time, id_bytes = to_micros(image.created_at), image.image_id.bytes
+    return [(image.owner, tag, time, id_bytes) for tag in image.tags]
+
+
+def _check_takeover(held: Held, reservation: Reservation, at: datetime) -> None:
+    entry = held.entry
+    fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
+    if fingerprint != reservation.fingerprint:
+        raise KeyReused("the idempotency key was used for another upload")
+    if held.claimant is not None:
+        raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
+    if isinstance(entry, TrashedImage):
+        raise Conflict("the image of this upload was deleted")
+    if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
+        wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
+        raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)

@@ -1,0 +1,78 @@
+"""The server: granian, with one or more worker processes."""
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from granian.log import LogLevels
+
+from domain.errors import CalotypeError
+from entrypoints.embedded import open_bus
+from entrypoints.settings import Settings
+
+# Requests in flight may end; what is left after this many seconds is cut off, so that the process is gone within 10.
+_GRACE_S = 8
+
+
+class CannotServe(Exception):
+    """The server can't start; the message says why."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. The workers get their settings through the environment.
+
+    Raises:
+        CannotServe: the address is taken, or a store can't be opened.
+    """
+    _check_address(settings)
+    _check_stores(settings)
+    os.environ.update(settings.environment())
+    with _shared_metrics(settings.workers):
+        Granian(
+            "entrypoints.asgi:create",
+            factory=True,
+            interface=Interfaces.ASGI,
+            address=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            loop=Loops.auto,
+            websockets=False,
+            workers_kill_timeout=_GRACE_S,
+            respawn_failed_workers=True,
+            log_level=LogLevels.warning,
+        ).serve()
+
+
+def _check_address(settings: Settings) -> None:
+    """Refuse an address that is taken: granian shares ports between processes, and would split requests with it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise CannotServe(f"can't listen on {settings.host}:{settings.port}: {error.strerror}") from error
+
+
+def _check_stores(settings: Settings) -> None:
+    """Open the stores once, here: what is wrong with them is said once and plainly, and the workers find them ready."""
+    try:
+        with open_bus(settings):
+            pass
+    except CalotypeError as error:
+        raise CannotServe(str(error)) from error
+
+
+@contextlib.contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Give several workers a folder in which each finds the others' counts."""
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="calotype-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield

@@ -1,0 +1,110 @@
+"""Settings: ``CALOTYPE_*`` variables and a ``.env`` file to typed values; wrong ones are refused at start, by name."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from dotenv import dotenv_values
+
+from adapters.observability.logging import LogFormat, LogLevel
+from domain.limits import Limits
+
+PREFIX = "CALOTYPE_"
+
+Seconds = Annotated[int, msgspec.Meta(ge=1)]
+_DAY_S = 24 * 3600
+_HTTP_URL = r"^https?://[^/?#\s]+(/[^?#\s]*)?$"
+
+
+class SettingsError(Exception):
+    """A setting can't be used; the message names the variable."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may set. Each field is the variable ``CALOTYPE_{NAME}``."""
+
+    storage: Literal["embedded"] = "embedded"
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "calotype-data"
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    public_url: Annotated[str, msgspec.Meta(pattern=_HTTP_URL)] | None = None
+    max_upload_bytes: Annotated[int, msgspec.Meta(ge=1, le=5 * 1024**3)] = Limits().max_upload_bytes
+    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = Limits().max_pixels
+    max_file_pixels: Annotated[int, msgspec.Meta(ge=1)] = Limits().max_file_pixels
+    presign_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=7 * _DAY_S)] = 3600
+    trash_retention_s: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * _DAY_S)] = 30 * _DAY_S
+    reservation_ttl_s: Annotated[int, msgspec.Meta(ge=2, le=7 * _DAY_S)] = 3600
+    sweep_interval_s: Seconds = 60
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the service: as set, or the address served on. Never taken from a request."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (not bound here)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def limits(self) -> Limits:
+        """The configurable limits."""
+        return Limits(
+            max_upload_bytes=self.max_upload_bytes,
+            max_pixels=self.max_pixels,
+            max_file_pixels=self.max_file_pixels,
+        )
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data_dir).expanduser().absolute()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make these settings again: how worker processes get them."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values["data_dir"] = str(self.data_path)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment and ``.env``; an override that is not None goes first.
+
+    Raises:
+        SettingsError: names every variable that can't be used, and why.
+    """
+    environment = {**dotenv_values(".env"), **os.environ}
+    return parse_settings({name: value for name, value in environment.items() if value is not None}, **overrides)
+
+
+def parse_settings(environment: Mapping[str, str], **overrides: object) -> Settings:
+    """Return the settings that an environment describes. Raise SettingsError as load_settings does."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for each in msgspec.structs.fields(Settings):
+        variable = PREFIX + each.name.upper()
+        raw = overrides.get(each.name)
+        raw = environment.get(variable) if raw is None else raw
+        if raw is None:
+            continue
+        try:
+            values[each.name] = msgspec.convert(raw, each.type, strict=False)
+        except msgspec.ValidationError as error:
+            faults.append(f"{variable}={raw}: {error}")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return Settings(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the ``CALOTYPE_*`` names that no setting has: misspelt, most likely."""
+    known = {PREFIX + each.name.upper() for each in msgspec.structs.fields(Settings)} | _CLIENT_VARIABLES
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+# Read by the client side of the command line.
+_CLIENT_VARIABLES = frozenset({f"{PREFIX}SERVER", f"{PREFIX}USER", f"{PREFIX}TOKEN", f"{PREFIX}TIMEOUT"})

@@ -1,0 +1,105 @@
+"""A real Calotype server in a process of its own, for end-to-end tests, the harness and the benchmarks."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+_START_TIMEOUT_S = 20
+_STOP_TIMEOUT_S = 15
+
+
+class Service:
+    """One server on a free port over one data folder. Start it, stop it, kill it, start it again."""
+
+    def __init__(self, data_dir: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.workers = workers
+        self.port = _free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Self:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALOTYPE_")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(self.port)],
+                env={
+                    **inherited,
+                    "CALOTYPE_DATA_DIR": str(self.data_dir),
+                    "CALOTYPE_WORKERS": str(self.workers),
+                    **self._settings,
+                },
+                cwd=Path(__file__).parent.parent,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait_until_it_answers()
+        return self
+
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM), and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(_STOP_TIMEOUT_S)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        """End it and all its workers at once (SIGKILL), as a crash would."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def client(self, user: str | None = "ada") -> httpx.Client:
+        """Return a client of this server that is the user, or nobody."""
+        headers = {} if user is None else {"X-User-ID": user}
+        return httpx.Client(base_url=self.base_url, headers=headers, timeout=30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.base_url}/health/ready").status_code == 200:
+                    return
+            time.sleep(0.05)
+        log = self.log.read_text(errors="replace")[-4000:]
+        self.kill()
+        raise RuntimeError(f"the server did not start:\n{log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -4,14 +4,13 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 
 from domain.errors import CalotypeError
-from entrypoints.embedded import open_bus
 from entrypoints.settings import Settings
 
 # Requests in flight may end; what is left after this many seconds is cut off, so that the process is gone within 10.
@@ -22,17 +21,20 @@ class CannotServe(Exception):
     """The server can't start; the message says why."""
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. The workers get their settings through the environment.
+@contextlib.contextmanager
+def ready(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Check that a server can run, and give the call that runs it until SIGTERM or SIGINT.
+
+    The workers get their settings through the environment.
 
     Raises:
         CannotServe: the address is taken, or a store can't be opened.
     """
     _check_address(settings)
-    _check_stores(settings)
     os.environ.update(settings.environment())
     with _shared_metrics(settings.workers):
-        Granian(
+        _check_stores(settings)
+        yield Granian(
             "entrypoints.asgi:create",
             factory=True,
             interface=Interfaces.ASGI,
@@ -44,7 +46,7 @@ def serve(settings: Settings) -> None:
             workers_kill_timeout=_GRACE_S,
             respawn_failed_workers=True,
             log_level=LogLevels.warning,
-        ).serve()
+        ).serve
 
 
 def _check_address(settings: Settings) -> None:
@@ -60,6 +62,9 @@ def _check_address(settings: Settings) -> None:
 
 def _check_stores(settings: Settings) -> None:
     """Open the stores once, here: what is wrong with them is said once and plainly, and the workers find them ready."""
+    # Not before: prometheus-client decides on import whether several processes count together.
+    from entrypoints.embedded import open_bus  # noqa: PLC0415
+
     try:
         with open_bus(settings):
             pass

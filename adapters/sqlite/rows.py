@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from domain.image import Image
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import Description, Filename, MediaType, Tag, Title, UserId
@@ -45,6 +47,7 @@ _MEDIA_TYPES = {str(media_type): media_type for media_type in MediaType}
 # Makes a value of text that was parsed before it was stored. Parsing it again is half the cost of reading a page:
 # 50 records take 250 us this way and 540 us by the constructors.
 _trusted = str.__new__
+_parse_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Held(NamedTuple):
@@ -130,7 +133,7 @@ def _tags_to_text(tags: Sequence[Tag]) -> str:
 
 
 def _tags_from_text(text: str) -> tuple[Tag, ...]:
-    return tuple([_trusted(Tag, tag) for tag in json.loads(text)])
+    return tuple([_trusted(Tag, tag) for tag in _parse_tags(text)])
 
 
 def entry_to_row(entry: ReclaimEntry) -> tuple[Any, ...]:

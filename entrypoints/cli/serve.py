@@ -25,10 +25,10 @@ def serve(host: str | None, port: int | None, workers: int | None, data_dir: str
 
     for name in unknown_variables(os.environ):
         click.echo(f"warning: {name} is not a setting", err=True)
-    click.echo(
-        f"Calotype serves {settings.base_url} from {settings.data_path}; API: {settings.base_url}/docs", err=True
-    )
     try:
-        server.serve(settings)
+        with server.ready(settings) as run:
+            click.echo(f"Calotype serves {settings.base_url} from {settings.data_path}", err=True)
+            click.echo(f"The API is described at {settings.base_url}/docs", err=True)
+            run()
     except server.CannotServe as error:
         raise click.ClickException(str(error)) from error

@@ -41,10 +41,10 @@ def cmyk_jpeg(width: int = WIDTH, height: int = HEIGHT, *, seed: int = 0) -> byt
 
 
 def jpeg_with_thumbnail(width: int = WIDTH, height: int = HEIGHT, *, seed: int = 0) -> bytes:
-    # The whole small JPEG, its EOI included, lies in an APP1 segment behind the SOI.
-    inner = b"Exif\0\0" + jpeg(16, 16, seed=seed)
+    # The whole small JPEG, its EOI included, lies in a JFXX segment behind the SOI.
+    inner = b"JFXX\0\x10" + jpeg(16, 16, seed=seed)
     outer = jpeg(width, height, seed=seed)
-    return outer[:2] + b"\xff\xe1" + struct.pack(">H", len(inner) + 2) + inner + outer[2:]
+    return outer[:2] + b"\xff\xe0" + struct.pack(">H", len(inner) + 2) + inner + outer[2:]
 
 
 @cache

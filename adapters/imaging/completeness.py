@@ -291,7 +291,6 @@ def _skip_palette(file: _Reader, flags: int) -> None:
 # libwebp looks at the header of the picture's data and checks that its first partition, 19 bits long, is there.
 _WEBP_PICTURE_BYTES = (1 << 19) + 16
 _WEBP_KEPT = {b"VP8 ": _WEBP_PICTURE_BYTES, b"VP8L": 16, b"ALPH": 16, b"ANIM": 16}
-_WEBP_ALPHA_OR_ANIMATION = 0x12
 
 
 def _walk_webp(file: _Reader) -> Container:
@@ -307,10 +306,8 @@ def _walk_webp(file: _Reader) -> Container:
     for kind, length in _riff_chunks(file, stop):
         at = file.at
         if kind == b"VP8X" and not chunks and length >= 10:  # noqa: PLR2004
-            flags, rest = struct.unpack("<B9s", file.take(10))
-            # The chunks that the other flags announce are left out of the head.
-            chunks[kind] = bytes((flags & _WEBP_ALPHA_OR_ANIMATION,)) + rest
-            size = int.from_bytes(rest[3:6], "little") + 1, int.from_bytes(rest[6:9], "little") + 1
+            chunks[kind] = canvas = file.take(10)
+            size = int.from_bytes(canvas[4:7], "little") + 1, int.from_bytes(canvas[7:10], "little") + 1
         elif kind == b"ANMF":
             if not frames:
                 chunks[kind] = _webp_frame(file, length)

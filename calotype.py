@@ -28,6 +28,7 @@ from domain.errors import (
     CalotypeError,
     Conflict,
     Damaged,
+    InTrash,
     Invalid,
     KeyReused,
     NotFound,
@@ -60,6 +61,6 @@ __all__ = [
     "Image", "MetadataChange", "Content", "ByteRange", "MediaType",
     "UserId", "ImageId", "Title", "Description", "Tag", "parse_tags", "Filename", "IdempotencyKey",
     "Event", "ImageUploaded", "MetadataRevised", "ImageDeleted", "ImageRestored", "ImagePurged",
-    "CalotypeError", "Invalid", "TooLarge", "NotFound", "Conflict", "KeyReused", "PreconditionFailed",
+    "CalotypeError", "Invalid", "TooLarge", "NotFound", "Conflict", "KeyReused", "InTrash", "PreconditionFailed",
     "Unavailable", "Damaged", "SettingsError",
 ]  # fmt: skip

@@ -180,7 +180,8 @@ class MetadataStore(Protocol):
 
         Raises:
             KeyReused: a reservation or a trashed record with another fingerprint is there.
-            Conflict: the lease of another holder runs, the record is in the trash, or the sweeper claimed the entry.
+            InTrash: the record is in the trash.
+            Conflict: the lease of another holder runs, or the sweeper claimed the entry.
         """
 
     def commit(self, image: Image, *, holder: UUID) -> None:

@@ -85,6 +85,10 @@ class KeyReused(Conflict):
     """An idempotency key came back with another content or other metadata."""
 
 
+class InTrash(Conflict):
+    """The image that an idempotency key stands for was deleted. Restore it, or wait until it is purged."""
+
+
 class PreconditionFailed(CalotypeError):
     """The record is at another version than the caller expected."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
-from domain.errors import Conflict, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
 from domain.image import Image, Revision
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import ImageId, UserId
@@ -160,7 +160,7 @@ def _check_takeover(held: _Held, reservation: Reservation, at: datetime) -> None
     if held.claim is not None:
         raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
     if isinstance(entry, TrashedImage):
-        raise Conflict("the image of this upload was deleted")
+        raise InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
     if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
         wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
         raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)

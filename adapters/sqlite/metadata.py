@@ -28,7 +28,7 @@ from adapters.sqlite.rows import (
 from adapters.sqlite.schema import migrate
 from adapters.sqlite.session import Row, Session
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
-from domain.errors import Conflict, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
 from domain.image import Image, Revision
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import ImageId, Tag, UserId
@@ -41,6 +41,7 @@ _DUE_BATCH = 500
 # ruff: noqa: S608 (statements are put together of constants; what comes from outside is always a parameter)
 _IMAGE = ", ".join(f"images.{column}" for column in IMAGE_COLUMNS)
 _RECORD_BY_ID = f"SELECT {_IMAGE} FROM images WHERE image_id = ?"
+_OWN_RECORD_BY_ID = f"{_RECORD_BY_ID} AND owner = ?"
 _RECORD_BY_KEY = f"SELECT {_IMAGE} FROM images WHERE owner = ? AND created_at = ? AND image_id = ?"
 _INSERT_RECORD = f"INSERT INTO images ({', '.join(IMAGE_COLUMNS)}, title_folded) VALUES ({'?, ' * len(IMAGE_COLUMNS)}?)"
 _INSERT_POSTING = "INSERT INTO postings (owner, tag, created_at, image_id) VALUES (?, ?, ?, ?)"
@@ -51,7 +52,13 @@ _ENTRY = f"SELECT {', '.join(RECLAIM_COLUMNS)}, claimant, claimed_until FROM rec
 _PUT_ENTRY = (
     f"INSERT OR REPLACE INTO reclaim ({', '.join(RECLAIM_COLUMNS)}) VALUES ({', '.join('?' for _ in RECLAIM_COLUMNS)})"
 )
+_CLAIM_ENTRY = "UPDATE reclaim SET claimant = ?, claimed_until = ? WHERE image_id = ?"
 _DELETE_ENTRY = "DELETE FROM reclaim WHERE image_id = ?"
+_FORGET_ENTRY = f"{_DELETE_ENTRY} AND claimant = ?"
+_DUE_ENTRIES = """
+    SELECT due, image_id FROM reclaim
+    WHERE due <= ? AND (due, image_id) > (?, ?)
+    ORDER BY due, image_id LIMIT ?"""
 
 # Each page is one range scan in the order of its index, newest first, that stops at the limit.
 _PAGE_BY_OWNER = f"""
@@ -175,11 +182,7 @@ class SqliteMetadata:
     def due(self, at: datetime) -> Iterator[ImageId]:
         """See MetadataStore.due. No transaction is open while the caller works on an id."""
         last = _BELOW_ALL
-        while batch := self._reader.fetch(
-            "SELECT due, image_id FROM reclaim WHERE due <= ? AND (due, image_id) > (?, ?) "
-            "ORDER BY due, image_id LIMIT ?",
-            (to_micros(at), *last, _DUE_BATCH),
-        ):
+        while batch := self._reader.fetch(_DUE_ENTRIES, (to_micros(at), *last, _DUE_BATCH)):
             yield from (UUID(bytes=id_bytes) for _, id_bytes in batch)
             last = batch[-1]
 
@@ -191,20 +194,17 @@ class SqliteMetadata:
                 return None
             if held.claimed_until is not None and held.claimed_until > at:
                 return None
-            db.execute(
-                "UPDATE reclaim SET claimant = ?, claimed_until = ? WHERE image_id = ?",
-                (claimant.bytes, to_micros(until), image_id.bytes),
-            )
+            db.execute(_CLAIM_ENTRY, (claimant.bytes, to_micros(until), image_id.bytes))
             return held.entry
 
     def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
         """See MetadataStore.forget."""
         with self._writer.transaction("IMMEDIATE") as db:
-            db.execute(f"{_DELETE_ENTRY} AND claimant = ?", (image_id.bytes, claimant.bytes))
+            db.execute(_FORGET_ENTRY, (image_id.bytes, claimant.bytes))
 
     def get(self, owner: UserId, image_id: ImageId) -> Image:
         """See MetadataReader.get."""
-        rows = self._reader.fetch(f"{_RECORD_BY_ID} AND owner = ?", (image_id.bytes, owner))
+        rows = self._reader.fetch(_OWN_RECORD_BY_ID, (image_id.bytes, owner))
         if not rows:
             raise NotFound
         return image_from_row(rows[0])
@@ -309,7 +309,7 @@ def _check_takeover(held: Held, reservation: Reservation, at: datetime) -> None:
     if held.claimant is not None:
         raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
     if isinstance(entry, TrashedImage):
-        raise Conflict("the image of this upload was deleted")
+        raise InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
     if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
         wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
         raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)

@@ -44,8 +44,8 @@ RECLAIM_COLUMNS = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MEDIA_TYPES = {str(media_type): media_type for media_type in MediaType}
-# Makes a value of text that was parsed before it was stored. Parsing it again is half the cost of reading a page:
-# 50 records take 250 us this way and 540 us by the constructors.
+# Makes a value of text that was parsed before it was stored. Parsing it again would be the greater part of reading a
+# page: 50 records with three tags each take 270 us this way, and 630 us by the values' constructors.
 _trusted = str.__new__
 _parse_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 

@@ -20,6 +20,7 @@ _PRAGMAS = (
     "PRAGMA cache_size = -65536",
 )
 _WAL_RETRY_S = 0.01
+_PRIMARY_CODE = 0xFF  # the rest tells the kind of a kind (https://www.sqlite.org/rescode.html)
 
 
 class Session:
@@ -96,8 +97,9 @@ def _use_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError:
-            if time.monotonic() >= deadline:
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= deadline:
                 raise
             time.sleep(_WAL_RETRY_S)
             continue

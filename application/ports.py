@@ -5,7 +5,7 @@ Each docstring is the law for every adapter, and the contract suites hold them t
 caller: it happened wholly, or not at all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Literal, NamedTuple, Protocol
@@ -125,7 +125,7 @@ class ObjectStore(Protocol):
     """Holds originals under keys ``images/{image_id}/{filename}``: immutable, created once, then deleted."""
 
     def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
-        """Store the bytes durably, reading ``content`` from its present position.
+        """Store the bytes durably, reading ``content``, which is seekable, from its present position.
 
         Atomic: the object is there whole or not at all. Create-only: an object under the key is never replaced; when
         it has the very same content the call succeeds, so that a retry may be repeated. The store itself checks size
@@ -164,6 +164,19 @@ class ObjectStore(Protocol):
 
     def ping(self) -> None:
         """Return soon if the store answers; raise Unavailable otherwise."""
+
+
+class SignedObjects(Protocol):
+    """The server side of signed URLs, for an ObjectStore whose URLs point at this service."""
+
+    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Disposition | None:
+        """Return how the object is to be shown, if the parameters were signed for just this and still hold."""
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ObjectStore.head."""
+
+    def open(self, key: str, byte_range: ByteRange | None = None) -> ObjectBody:
+        """See ObjectStore.open."""
 
 
 # ---- records

@@ -210,7 +210,9 @@ def _normal(field: str, raw: object) -> str:
 
 
 def _is_unprintable(char: str) -> bool:
-    return char in _BIDI_CONTROLS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}
+    # The noncharacters (Unicode 23.7) are unprintable too, and XML, which S3 speaks, can't carry all of them.
+    is_noncharacter = ord(char) & 0xFFFE == 0xFFFE or "\ufdd0" <= char <= "\ufdef"  # noqa: PLR2004
+    return is_noncharacter or char in _BIDI_CONTROLS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 def _cut(name: str) -> str:

@@ -40,32 +40,28 @@ def create() -> Edge:
 
 def create_application(container: Container, settings: Settings) -> Edge:
     """Return the application over the container's objects."""
-    bus, objects, metadata, metrics = (
-        container.bus(),
-        container.objects(),
-        container.metadata(),
-        container.metrics(),
-    )
+    bus, stores, metrics = container.bus(), container.stores(), container.metrics()
     context = Context(
-        # A read of SQLite or of a local file takes less time than handing it to a thread.
-        bus=AsyncBus(bus, reads_inline=True),
+        bus=AsyncBus(bus, reads_inline=stores.reads_inline),
         documents=Documents(
-            lambda image, disposition: objects.signed_url(image, disposition=disposition, ttl_s=settings.presign_ttl_s)
+            lambda image, disposition: stores.objects.signed_url(
+                image, disposition=disposition, ttl_s=settings.presign_ttl_s
+            )
         ),
         authenticator=HeaderAuthenticator(),
         limits=settings.limits,
         presign_ttl_s=settings.presign_ttl_s,
         trash_retention_s=settings.trash_retention_s,
-        signed_objects=objects,
-        spool_dir=settings.data_path,
-        probes={"metadata": metadata.ping, "objects": objects.ping},
+        signed_objects=stores.signed_objects,
+        spool_dir=stores.spool_dir,
+        probes={"metadata": stores.metadata.ping, "objects": stores.objects.ping},
         metrics=lambda: MetricsPage(*metrics.page()),
     )
 
     @contextlib.asynccontextmanager
     async def closing(_: Litestar) -> AsyncIterator[None]:
         yield
-        metadata.close()
+        stores.close()
 
     @contextlib.asynccontextmanager
     async def sweeping(_: Litestar) -> AsyncIterator[None]:
@@ -91,6 +87,10 @@ async def _sweep_forever(bus: Bus, interval_s: int) -> None:
             report = await sync_to_thread(bus.execute, Sweep())
         except CalotypeError as error:
             _log.warning("sweep_failed", reason=str(error))
+            continue
+        except Exception:  # noqa: BLE001 (see below)
+            # A bug, told with its trace; without this it would end all sweeping, and nobody would see.
+            _log.exception("sweep_failed")
             continue
         if report.images or report.uploads or report.failed:
             _log.info("swept", images=report.images, uploads=report.uploads, failed=report.failed)

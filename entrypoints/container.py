@@ -5,16 +5,13 @@ Everything is built once, eagerly, in the main thread: the container's plain Sin
 
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from dependency_injector import containers, providers
 
 from adapters.events import SubscribedEvents, Subscription
-from adapters.filesystem import FilesystemObjects, load_secret
 from adapters.imaging import PillowInspector
 from adapters.observability.messages import log_message
 from adapters.observability.metrics import Metrics
-from adapters.sqlite import SqliteMetadata
 from adapters.system import RandomIds, SystemClock
 from application.bus import Bus, Middleware
 from application.commands.delete_image import DeleteImage, DeleteImageHandler
@@ -35,8 +32,8 @@ from application.publishing import PublishEvents
 from application.queries.get_image import GetImage, GetImageHandler
 from application.queries.list_images import ListImages, ListImagesHandler
 from application.queries.read_content import ReadContent, ReadContentHandler
-from domain.errors import Unavailable
 from entrypoints.settings import Settings
+from entrypoints.stores import open_stores
 
 
 def build_bus(  # noqa: PLR0913 (one argument a port)
@@ -91,35 +88,18 @@ class Container(containers.DeclarativeContainer):
     publisher = providers.Singleton(SubscribedEvents, subscriptions)
     metrics = providers.Singleton(Metrics)
 
-    data_path = providers.Singleton(lambda settings: _prepared(settings.data_path), settings)
-    metadata = providers.Singleton(lambda folder: SqliteMetadata(folder / "catalog.sqlite3"), data_path)
-    objects = providers.Singleton(
-        lambda folder, clock, settings: FilesystemObjects(
-            folder / "objects", clock=clock, public_url=settings.base_url, secret=load_secret(folder / "secret")
-        ),
-        data_path,
-        clock,
-        settings,
-    )
+    stores = providers.Singleton(open_stores, settings, clock)
     middleware = providers.List(providers.Object(log_message))
 
     bus = providers.Singleton(
         build_bus,
         settings=settings,
-        metadata=metadata,
-        records=metadata,
-        objects=objects,
+        metadata=stores.provided.metadata,
+        records=stores.provided.metadata,
+        objects=stores.provided.objects,
         inspector=inspector,
         clock=clock,
         ids=ids,
         publisher=publisher,
         middleware=middleware,
     )
-
-
-def _prepared(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise Unavailable(f"the data folder {folder} can't be used: {error.strerror}") from error
-    return folder

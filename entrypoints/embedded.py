@@ -19,7 +19,7 @@ class OpenBus:
     def __init__(self, container: Container) -> None:
         """Build everything."""
         self._bus: Bus = container.bus()
-        self._metadata = container.metadata()
+        self._stores = container.stores()
 
     def execute(self, command: Command[R]) -> R:
         """See Bus.execute."""
@@ -31,7 +31,7 @@ class OpenBus:
 
     def close(self) -> None:
         """Let go of the stores. May be repeated."""
-        self._metadata.close()
+        self._stores.close()
 
     def __enter__(self) -> Self:
         """Return itself."""

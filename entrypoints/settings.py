@@ -25,7 +25,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may set. Each field is the variable ``CALOTYPE_{NAME}``."""
 
-    storage: Literal["embedded"] = "embedded"
+    storage: Literal["embedded", "aws"] = "embedded"
     data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "calotype-data"
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8000
@@ -39,6 +39,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trash_retention_s: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * _DAY_S)] = 30 * _DAY_S
     reservation_ttl_s: Annotated[int, msgspec.Meta(ge=2, le=7 * _DAY_S)] = 3600
     sweep_interval_s: Seconds = 60
+    bucket: Annotated[str, msgspec.Meta(min_length=3, max_length=63)] = "image-uploads"
+    table_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,100}$")] = ""
+    kms_key_id: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    transfer_acceleration: bool = False
+    deletion_protection: bool = False
+    cors_origins: str = ""
+    presign_window_s: Annotated[int, msgspec.Meta(ge=1, le=_DAY_S)] = 300
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
 
@@ -60,6 +67,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def browser_origins(self) -> tuple[str, ...]:
+        """The origins of ``cors_origins``, which stand there with commas between them."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+
+    @property
     def data_path(self) -> Path:
         """The data directory, absolute."""
         return Path(self.data_dir).expanduser().absolute()
@@ -68,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the variables that make these settings again: how worker processes get them."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         values["data_dir"] = str(self.data_path)
-        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+        return {PREFIX + name.upper(): str(value) for name, value in values.items() if value not in {None, ""}}
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -89,7 +101,7 @@ def parse_settings(environment: Mapping[str, str], **overrides: object) -> Setti
         variable = PREFIX + each.name.upper()
         raw = overrides.get(each.name)
         raw = environment.get(variable) if raw is None else raw
-        if raw is None:
+        if raw is None or raw == "":  # as unset: that is how shells and compose files say it
             continue
         try:
             values[each.name] = msgspec.convert(raw, each.type, strict=False)

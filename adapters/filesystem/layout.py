@@ -4,8 +4,8 @@
     objects/3f/a1/partial/{image_id}.{random}       a put that has not published yet, or never will
 
 Both are in the same slot, so on one file system (a link can't cross two), and both are found from the image id
-alone: that is how one reclaim entry answers for every byte of an upload. The 256 outer folders are made with the
-store, slots (65,536 at most) when first needed; both stay for ever, so that none can vanish under a put.
+alone: that is how one reclaim entry answers for every byte of an upload. Slots are made when first needed and stay
+for ever, so that none can vanish under a put; there are 65,536 of them at most.
 """
 
 import hashlib
@@ -24,7 +24,6 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _FOLDER_KEY = re.compile(rf"{re.escape(OBJECT_ROOT)}({_UUID})/")
 
 HASH_NAME = re.compile(rb"[0-9a-f]{2}")
-OUTER_NAMES = tuple(b"%02x" % number for number in range(256))
 IMAGE_NAME = re.compile(_UUID.encode())
 
 

@@ -29,7 +29,6 @@ from adapters.filesystem.layout import (
     HASH_NAME,
     IMAGE_NAME,
     IMAGES,
-    OUTER_NAMES,
     ImagePlace,
     image_of_prefix,
     place_of_key,
@@ -84,7 +83,8 @@ class FilesystemObjects:
         self._clock = clock
         self._signer = UrlSigner(public_url, secret)
         self._disk = disk or Disk()
-        self._make_outer_folders()
+        with store_failures():
+            self._disk.make_root(self._root)
 
     @store_failures()
     def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
@@ -165,19 +165,14 @@ class FilesystemObjects:
         if not os.access(self._root + b"/.", os.R_OK | os.W_OK | os.X_OK):
             raise Unavailable("the object folder is gone or can't be written")
 
-    @store_failures()
-    def _make_outer_folders(self) -> None:
-        # All at once, for one sync here instead of one for nearly every object of a young store.
-        self._disk.make_root(self._root)
-        for name in OUTER_NAMES:
-            self._disk.ensure_folder(b"%b/%b" % (self._root, name))
-        self._disk.sync_folder(self._root)
-
     def _ensure_slot(self, image: ImagePlace) -> None:
-        # The folder of partial files comes last: where it exists, the names above are durable. So whoever finds it
-        # needn't sync them, even if another process made them a moment ago and died.
+        # Each level gets its first content only when its own name is durable. So whoever finds content needn't sync
+        # the level above, even if another process made it a moment ago and died.
         if os.path.isdir(image.partials):
             return
+        self._disk.ensure_folder(image.outer)
+        if not os.listdir(image.outer):
+            self._disk.sync_folder(self._root)
         for folder in (image.slot, image.images):
             self._disk.ensure_folder(folder)
         for folder in (image.slot, image.outer):

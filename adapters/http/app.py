@@ -50,4 +50,4 @@ def create_app(
         logging_config=None,
         request_max_body_size=None,  # each route has its own limit, in bytes that really came
     )
-    return Edge(app, started, observers)
+    return Edge(app, started, observers, unread_max_bytes=2 * context.limits.max_upload_bytes)

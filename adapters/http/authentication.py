@@ -8,6 +8,8 @@ from domain.errors import Invalid
 from domain.values import UserId
 
 USER_HEADER = "X-User-ID"
+# A 401 has to say how to do better (RFC 9110, section 15.5.2); a scheme that no browser knows keeps it from asking.
+_CHALLENGE = (("WWW-Authenticate", USER_HEADER),)
 
 
 class Authenticator(Protocol):
@@ -28,8 +30,8 @@ class HeaderAuthenticator:
         """See Authenticator.authenticate."""
         raw = headers.get(USER_HEADER)
         if raw is None:
-            raise Problem("unauthenticated", f"The {USER_HEADER} header is missing.")
+            raise Problem("unauthenticated", f"The {USER_HEADER} header is missing.", _CHALLENGE)
         try:
             return UserId(raw)
         except Invalid as error:
-            raise Problem("invalid_user", f"The {USER_HEADER} header {error.reason}.") from error
+            raise Problem("invalid_user", f"The {USER_HEADER} header {error.reason}.", _CHALLENGE) from error

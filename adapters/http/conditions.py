@@ -10,38 +10,50 @@ from typing import Literal
 from adapters.http.problems import Problem
 from application.ports import ByteRange
 
-_ENTITY_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE)
+# One element of a list, which may be empty (RFC 9110, section 5.6.1), with what ends it.
+_ENTITY_TAG = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
+_RANGE = re.compile(r"bytes=\s*(\d{0,1000})-(\d{0,1000})\s*", re.IGNORECASE | re.ASCII)
+_VERSION = re.compile(r"[1-9]\d{0,17}", re.ASCII)
 
 Verdict = Literal["proceed", "not_modified", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a client may compare: a strong entity tag without its quotes, and when the content last changed."""
+    """What a client may compare: a strong entity tag without its quotes, and when the content last changed.
+
+    Without the time, preconditions on it are not for this resource (RFC 9110, section 13.1.3).
+    """
 
     etag: str
-    modified_at: datetime
+    modified_at: datetime | None = None
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return ETag and Last-Modified."""
-        return [
-            ("ETag", f'"{self.etag}"'),
-            ("Last-Modified", format_datetime(self.modified_at.astimezone(UTC), usegmt=True)),
-        ]
+        """Return ETag and, with a time, Last-Modified."""
+        headers = [("ETag", f'"{self.etag}"')]
+        if self.modified_at is not None:
+            headers.append(("Last-Modified", format_datetime(self.modified_at.astimezone(UTC), usegmt=True)))
+        return headers
+
+    @property
+    def last_modified(self) -> datetime | None:
+        """The time as Last-Modified says it: in whole seconds."""
+        return None if self.modified_at is None else self.modified_at.replace(microsecond=0)
 
 
 def evaluate(headers: Mapping[str, str], validators: Validators) -> Verdict:
-    """Decide a GET or HEAD by its preconditions, in the order of RFC 9110, section 13.2.2."""
-    modified_at = validators.modified_at.replace(microsecond=0)
+    """Decide by the preconditions, in the order of RFC 9110, section 13.2.2.
+
+    For other methods than GET and HEAD "not_modified" is as good as "failed".
+    """
     if (if_match := headers.get("if-match")) is not None:
         if not _matches(if_match, validators.etag, weak=False):
             return "failed"
-    elif (since := _date(headers.get("if-unmodified-since"))) is not None and modified_at > since:
+    elif _changed_since(headers.get("if-unmodified-since"), validators) is True:
         return "failed"
     if (if_none_match := headers.get("if-none-match")) is not None:
         return "not_modified" if _matches(if_none_match, validators.etag, weak=True) else "proceed"
-    if (since := _date(headers.get("if-modified-since"))) is not None and modified_at <= since:
+    if _changed_since(headers.get("if-modified-since"), validators) is False:
         return "not_modified"
     return "proceed"
 
@@ -86,7 +98,7 @@ def expected_versions(headers: Mapping[str, str]) -> frozenset[int] | None:
     tags = _entity_tags(value)
     if tags is None:
         raise Problem("invalid_precondition", "If-Match must be * or a list of quoted entity tags.")
-    return frozenset(int(tag) for weak, tag in tags if not weak and tag.isascii() and tag.isdigit() and len(tag) < 18)  # noqa: PLR2004
+    return frozenset(int(tag) for weak, tag in tags if not weak and _VERSION.fullmatch(tag))
 
 
 def _range_applies(if_range: str | None, validators: Validators) -> bool:
@@ -94,7 +106,8 @@ def _range_applies(if_range: str | None, validators: Validators) -> bool:
         return True
     if '"' in if_range:
         return _entity_tags(if_range) == [(False, validators.etag)]
-    return _date(if_range) == validators.modified_at.replace(microsecond=0)
+    date = _date(if_range)
+    return date is not None and date == validators.last_modified
 
 
 def _matches(value: str, etag: str, *, weak: bool) -> bool:
@@ -107,15 +120,20 @@ def _entity_tags(value: str) -> list[tuple[bool, str]] | None:
     """Return (is weak, tag) of each entity tag in a list; None when it is not such a list."""
     tags: list[tuple[bool, str]] = []
     at = 0
-    while match := _ENTITY_TAG.match(value, at):
-        tags.append((match[1] is not None, match[2]))
-        at = match.end()
-        if at == len(value):
-            return tags
-        if value[at] != ",":
+    while at < len(value):
+        match = _ENTITY_TAG.match(value, at)
+        if match is None:
             return None
-        at += 1
-    return None
+        if match[2] is not None:
+            tags.append((match[1] is not None, match[2]))
+        at = match.end()
+    return tags or None
+
+
+def _changed_since(value: str | None, validators: Validators) -> bool | None:
+    """Return whether the content changed after the date; None when there is no date, or nothing to compare it with."""
+    since, modified_at = _date(value), validators.last_modified
+    return None if since is None or modified_at is None else modified_at > since
 
 
 def _date(value: str | None) -> datetime | None:

@@ -3,26 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from adapters.http.async_bus import AsyncBus
 from adapters.http.authentication import Authenticator
 from adapters.http.documents import Documents
-from application.ports import ByteRange, Disposition, ObjectBody, ObjectInfo
+from application.ports import SignedObjects
 from domain.limits import Limits
-
-
-class SignedObjects(Protocol):
-    """The server side of signed URLs, for stores whose URLs point at this service."""
-
-    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Disposition | None:
-        """Return how the object is to be shown, if the parameters were signed for just this and still hold."""
-
-    def head(self, key: str) -> ObjectInfo:
-        """See ObjectStore.head."""
-
-    def open(self, key: str, byte_range: ByteRange | None = None) -> ObjectBody:
-        """See ObjectStore.open."""
 
 
 class MetricsPage(NamedTuple):

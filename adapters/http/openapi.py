@@ -133,6 +133,7 @@ def _upload() -> Json:
             "invalid_form",
             "invalid_idempotency_key",
             "conflict",
+            "image_in_trash",
             "file_too_large",
             "request_too_large",
             "unsupported_media_type",

@@ -15,6 +15,7 @@ from litestar.exceptions import (
 from domain.errors import (
     Conflict,
     Damaged,
+    InTrash,
     Invalid,
     KeyReused,
     NotFound,
@@ -46,6 +47,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "no_such_route": (404, "There is nothing at this path"),
     "method_not_allowed": (405, "This path does not answer to this method"),
     "conflict": (409, "The present state does not allow this"),
+    "image_in_trash": (409, "The image of this upload was deleted"),
     "precondition_failed": (412, "The image has changed"),
     "file_too_large": (413, "The file is too large"),
     "request_too_large": (413, "The request body is too large"),
@@ -146,6 +148,8 @@ def _answer(request: Request[Any, Any, Any], error: Exception) -> _Answer:  # no
             answer = _Answer("not_found", "It does not exist, or it is not yours.")
         case KeyReused():
             answer = _Answer("idempotency_key_reused", str(error))
+        case InTrash():
+            answer = _Answer("image_in_trash", str(error))
         case Conflict():
             answer = _Answer("conflict", str(error), _retry_after(error.retry_after_s))
         case PreconditionFailed():

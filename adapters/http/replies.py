@@ -114,7 +114,8 @@ async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)
             raise PreconditionFailed("the content is not the one that the precondition names")
         case "proceed":
             pass
-    byte_range = requested_range(request_headers, validators, size_bytes)
+    # Ranges are for GET alone (RFC 9110, section 14.2).
+    byte_range = None if method == "HEAD" else requested_range(request_headers, validators, size_bytes)
     start, stop = byte_range or (0, size_bytes)
     headers += [
         *_CONTENT_HEADERS,

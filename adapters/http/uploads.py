@@ -1,7 +1,7 @@
 """Uploads: multipart bodies parsed, hashed and spooled in one pass, in bounded memory."""
 
-import email.utils
 import hashlib
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from litestar import Request
 from litestar.concurrency import sync_to_thread
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from adapters.http.inputs import gathered, split_tags
+from adapters.http.inputs import body_pieces, gathered, split_tags
 from adapters.http.problems import Problem
 from application.content import Content
 from domain.errors import Invalid, TooLarge, Unavailable
@@ -23,6 +23,11 @@ from domain.values import Description, Filename, Tag, Title, parse_tags
 _BATCH_BYTES = 512 * 1024  # hashed and written at once, in a thread; smaller files never leave memory
 _FIELD_MAX_BYTES = 64 * 1024
 _PARTS_MAX = 64
+_PART_HEADER_MAX_BYTES = 16 * 1024
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
+_EXTENDED_NAME = re.compile(
+    r""";\s*filename\*\s*=\s*(?:(?P<charset>[^';\s]*)'[^';\s]*')?(?P<value>[^;\s"]+)""", re.IGNORECASE
+)
 _FORM_OVERHEAD_BYTES = 2 * 1024 * 1024
 _FILE = "file"
 _TEXT_FIELDS = frozenset({"title", "description", "tags"})
@@ -73,45 +78,16 @@ def _boundary(content_type: str) -> str:
 async def _receive(request: Request[Any, Any, Any], boundary: str, form: "_FormReader") -> None:
     body_max = form.max_file_bytes + _FORM_OVERHEAD_BYTES
     try:
-        with PushMultipartParser(boundary, max_segment_count=_PARTS_MAX) as parser:
-            async for chunk in _body(request, body_max):
+        with PushMultipartParser(
+            boundary, max_segment_count=_PARTS_MAX, max_header_size=_PART_HEADER_MAX_BYTES
+        ) as parser:
+            async for chunk in body_pieces(request, body_max):
                 for event in parser.parse(chunk):
                     form.feed(event)
                 if form.spool.pending_bytes >= _BATCH_BYTES:
                     await form.spool.flush()
     except MultipartError as error:
         raise Problem("invalid_form", f"The form is malformed: {error}.") from error
-    except (TooLarge, Problem):
-        await _drain(request, body_max)
-        raise
-
-
-async def _body(request: Request[Any, Any, Any], most: int) -> AsyncIterator[bytes]:
-    """Yield the body's pieces; the server's own events, since Litestar would end a cut-off body with a 500."""
-    received = 0
-    while True:
-        event = await request.receive()
-        if event["type"] != "http.request":
-            raise Problem("invalid_form", "The body ended before its time.")
-        received += len(event["body"])
-        if received > most:
-            raise Problem("request_too_large", f"At most {most} bytes are read.")
-        yield event["body"]
-        if not event.get("more_body"):
-            return
-
-
-async def _drain(request: Request[Any, Any, Any], most: int) -> None:
-    """Read on a little behind a refusal: many clients only look at the answer once they have sent everything."""
-    declared = request.headers.get("content-length", "0")
-    if "expect" in request.headers or not declared.isdigit() or int(declared) > 2 * most:
-        return
-    drained = 0
-    while drained <= most:
-        event = await request.receive()
-        if event["type"] != "http.request" or not event.get("more_body"):
-            return
-        drained += len(event["body"])
 
 
 class _FormReader:
@@ -190,14 +166,15 @@ def _decoded(faults: list[Invalid], name: str, values: list[bytes]) -> list[str]
 
 def _filename(part: MultipartSegment) -> str:
     """Return the name as sent, also in the form ``filename*=UTF-8''...`` that RFC 7578 forbids and some clients use."""
-    if part.filename is not None:
-        return str(part.filename)
-    disposition = str(part.header("Content-Disposition", ""))
-    _, marker, extended = disposition.partition("filename*=")
-    if not marker:
-        return ""
-    charset, _, encoded = email.utils.decode_rfc2231(extended.partition(";")[0].strip())
-    return unquote(encoded, charset or "utf-8", errors="replace")
+    outside_quotes = _QUOTED.sub('""', str(part.header("Content-Disposition", "")))
+    if (match := _EXTENDED_NAME.search(outside_quotes)) is None:
+        return str(part.filename or "")
+    return unquote(match["value"], _charset(match["charset"] or ""), errors="replace")
+
+
+def _charset(name: str) -> str:
+    # The two that everybody has to know (RFC 8187, section 3.2.1).
+    return "iso-8859-1" if name.lower() == "iso-8859-1" else "utf-8"
 
 
 @dataclass(slots=True)

@@ -18,12 +18,17 @@ class _Lazy(NamedTuple):
 # Commands are imported when they are called for: the client side must not wait for a web framework and an SDK, nor
 # `--help` for either. So their summaries stand here, and a test holds them to the commands' own.
 COMMANDS = {
-    "serve": _Lazy("entrypoints.cli.serve:serve", "Run the server."),
-    "sweep": _Lazy("entrypoints.cli.sweep:sweep", "Collect what deleted images and broken uploads left."),
-    "config": _Lazy("entrypoints.cli.config:config", "Show the settings in force, without secrets."),
+    "serve": _Lazy("entrypoints.cli.serve:serve", "Serve images over HTTP until stopped."),
+    "sweep": _Lazy(
+        "entrypoints.cli.sweep:sweep", "Delete for good what the trash and broken uploads have left once it is due."
+    ),
+    "config": _Lazy(
+        "entrypoints.cli.config:config",
+        "Print the settings in force, as read from the environment and .env, without secrets.",
+    ),
     "upload": _Lazy("entrypoints.cli.upload:upload", "Upload images and folders of images."),
     "list": _Lazy("entrypoints.cli.listing:list_images", "List images, newest first."),
-    "get": _Lazy("entrypoints.cli.get:get", "Download an original."),
+    "get": _Lazy("entrypoints.cli.get:get", "Download an original, byte for byte as it was uploaded."),
     "rm": _Lazy("entrypoints.cli.rm:rm", "Delete images."),
 }
 

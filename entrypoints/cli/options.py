@@ -141,10 +141,12 @@ def _options() -> Callable[[Callable[..., None]], Callable[..., None]]:
         ),
         click.option(
             "--timeout",
+            envvar="CALOTYPE_TIMEOUT",
             type=click.FloatRange(min=0, min_open=True),
             default=60,
             metavar="SECONDS",
             show_default=True,
+            show_envvar=True,
             help="How long to wait for the server's next sign of life.",
         ),
     ]

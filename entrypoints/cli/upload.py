@@ -140,7 +140,11 @@ class Uploader:
 
 def _refused(path: Path, refusal: Refused) -> Result:
     in_trash = refusal.problem.code == IN_TRASH_CODE
-    faults = ("it was uploaded before, and is in the trash: restore it there",) if in_trash else refusal.lines
+    faults = (
+        ("it was uploaded before, and then deleted: restore it, or upload it with another title",)
+        if in_trash
+        else refusal.lines
+    )
     return Result(
         file=path,
         outcome=Outcome.IN_TRASH if in_trash else Outcome.FAILED,
@@ -336,7 +340,9 @@ Exit code: 0 if every file is there now, 1 if not, 2 on wrong usage, 130 when in
 
 @click.command(epilog=_EPILOG)
 @click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--title", callback=parsed_by(Title), help="The title of every image. Default: the file's name.")
+@click.option(
+    "--title", callback=parsed_by(Title), help="The title of every image. Default: the file's name without its ending."
+)
 @click.option("--description", callback=parsed_by(Description), help="The description of every image.")
 @tags_option("A tag for every image; repeat it, or put commas between several.")
 @click.option(

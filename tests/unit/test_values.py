@@ -330,3 +330,8 @@ def test_an_idempotency_key_with_other_characters_or_length_is_refused(raw: str)
     with pytest.raises(Invalid) as refusal:
         IdempotencyKey(raw)
     assert refusal.value.code == "invalid_idempotency_key"
+
+
+@pytest.mark.parametrize("noncharacter", ["\ufffe", "\uffff", "\ufdd0", "\U0001ffff"])
+def test_a_filename_loses_what_is_no_character(noncharacter: str) -> None:
+    assert Filename(f"a{noncharacter}b.jpg") == "ab.jpg"

@@ -101,7 +101,7 @@ async def read_metadata(request: Request[Any, Any, Any], owner: UserId, context:
     """Give the document of an image."""
     Query(request.scope["query_string"]).done()
     image = await context.bus.ask(GetImage(owner=owner, image_id=parse_image_id(image_id)))
-    match evaluate(request.headers, Validators(str(image.version), image.updated_at)):
+    match evaluate(request.headers, Validators(str(image.version))):
         case "not_modified":
             return Reply(304, [_version_tag(image), ("Cache-Control", "private, no-cache")])
         case "failed":
@@ -150,9 +150,25 @@ async def restore_image(request: Request[Any, Any, Any], owner: UserId, context:
     return json_reply(context.documents.image(image), headers=[_version_tag(image)])
 
 
+# Litestar's own answers know only one of several handlers of a path.
+@route("/", http_method=HttpMethod.OPTIONS)
+async def list_options() -> ASGIApp:
+    """Tell the methods."""
+    return Reply(204, [("Allow", "GET, HEAD, OPTIONS, POST")])
+
+
+@route("/{image_id:str}", http_method=HttpMethod.OPTIONS)
+async def image_options(image_id: str) -> ASGIApp:
+    """Tell the methods."""
+    del image_id
+    return Reply(204, [("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT")])
+
+
 router = Router(
     PATH,
     route_handlers=[
+        list_options,
+        image_options,
         upload,
         list_images,
         read_content,
@@ -187,14 +203,15 @@ async def _revise(
 async def _expected_version(
     request: Request[Any, Any, Any], owner: UserId, context: Context, image_id: ImageId
 ) -> int | None:
-    """Return the one version that If-Match leaves; of several, the one that the image is at now."""
+    """Return the one version that the preconditions leave; of several, the one that the image is at now."""
     versions = expected_versions(request.headers)
-    if versions is None:
-        return None
-    if len(versions) == 1:
-        return next(iter(versions))
+    if "if-none-match" not in request.headers:
+        if versions is None:
+            return None
+        if len(versions) == 1:
+            return next(iter(versions))
     image = await context.bus.ask(GetImage(owner=owner, image_id=image_id))
-    if image.version not in versions:
+    if evaluate(request.headers, Validators(str(image.version))) != "proceed":
         raise PreconditionFailed(f"the image is at version {image.version}")
     return image.version
 

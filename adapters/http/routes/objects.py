@@ -8,10 +8,10 @@ from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
 
 from adapters.http.conditions import Validators
-from adapters.http.context import Context, SignedObjects
+from adapters.http.context import Context
 from adapters.http.problems import Problem
 from adapters.http.replies import content_reply
-from application.ports import Disposition
+from application.ports import Disposition, SignedObjects
 from domain.errors import NotFound
 
 PATH = "/objects"

@@ -1,0 +1,45 @@
+"""How the boto3 client for S3 is configured. Building it, and finding credentials, is the container's business."""
+
+from typing import Literal
+
+from botocore.config import Config
+
+
+def client_config(
+    pool_size: int,
+    *,
+    connect_timeout_s: float = 2,
+    read_timeout_s: float = 10,
+    attempts: int = 3,
+    addressing_style: Literal["auto", "virtual", "path"] = "auto",
+    accelerate: bool = False,
+) -> Config:
+    """Return the configuration of a client for `S3Objects` and `Presigner`.
+
+    Args:
+        pool_size: connections kept; as many as threads may call at once (botocore's default of 10 starves a pool).
+        connect_timeout_s: for one attempt to connect.
+        read_timeout_s: for one wait on the socket, to send or to receive.
+        attempts: tries of one request in all, the first included. One for a client that only answers health checks.
+        addressing_style: "virtual" is best on AWS: under "auto", botocore presigns for the global host
+            ``{bucket}.s3.amazonaws.com``, which redirects to the region (and so breaks the signature) until a new
+            bucket's name has spread. Other servers want "auto", which means path style for them.
+        accelerate: go through S3 Transfer Acceleration.
+    """
+    return Config(
+        signature_version="s3v4",
+        max_pool_connections=pool_size,
+        connect_timeout=connect_timeout_s,
+        read_timeout=read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        parameter_validation=False,
+        # Originals carry their own SHA-256; botocore's CRC trailers would read the bytes once more.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={
+            "addressing_style": addressing_style,
+            "use_accelerate_endpoint": accelerate,
+            # The checksum is a signed header, so the signature covers the bytes without another hash of them.
+            "payload_signing_enabled": False,
+        },
+    )

@@ -183,7 +183,10 @@ class SignedObjects(Protocol):
 
 
 class MetadataStore(Protocol):
-    """The command side: records, postings and reclaim entries. Each call is one transaction."""
+    """The command side: records, postings and reclaim entries. Each call is one transaction.
+
+    An image id only ever belongs to one owner.
+    """
 
     def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
         """Write the reservation and return None; or return the record, when this id is committed already.
@@ -296,7 +299,11 @@ class Slice(NamedTuple):
 
 
 class MetadataReader(Protocol):
-    """The query side. What a command has acknowledged, the next read shows."""
+    """The query side.
+
+    What a command has acknowledged, the next `get` and the next page by tags show. Other pages and counts may follow
+    a moment later, on stores whose indexes do.
+    """
 
     def get(self, owner: UserId, image_id: ImageId) -> Image:
         """Return the record.

@@ -4,10 +4,12 @@ An image has at most one, keyed by its id. Every transition of an image's life i
 on the record, so no two of them can both win.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from domain.errors import Conflict, InTrash, KeyReused
 from domain.events import ImageDeleted, ImageRestored
 from domain.image import Image, object_prefix
 from domain.values import ImageId, UserId
@@ -59,3 +61,23 @@ class TrashedImage:
 
 
 ReclaimEntry = Reservation | TrashedImage
+
+
+def check_takeover(entry: ReclaimEntry, reservation: Reservation, *, claimed: bool, at: datetime) -> None:
+    """Let a reservation replace the entry that its image has, or raise why it may not.
+
+    Raises:
+        KeyReused: the entry is of another upload.
+        InTrash: the upload's image was deleted.
+        Conflict: a sweeper claimed the entry, or the lease of the attempt that holds it runs.
+    """
+    fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
+    if fingerprint != reservation.fingerprint:
+        raise KeyReused("the idempotency key was used for another upload")
+    if claimed:
+        raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
+    if isinstance(entry, TrashedImage):
+        raise InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
+    if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
+        wait_s = max(1, math.ceil((entry.lease_until - at).total_seconds()))
+        raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)

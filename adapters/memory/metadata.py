@@ -7,9 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
-from domain.errors import Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
-from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
+from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, UserId
 
 
@@ -39,7 +39,7 @@ class MemoryMetadata:
             if (record := self.records.get(reservation.image_id)) is not None:
                 return record
             if (held := self.entries.get(reservation.image_id)) is not None:
-                _check_takeover(held, reservation, at)
+                check_takeover(held.entry, reservation, claimed=held.claim is not None, at=at)
             self.entries[reservation.image_id] = _Held(reservation)
             return None
 
@@ -150,20 +150,6 @@ class MemoryMetadata:
         if expected_version is not None and image.version != expected_version:
             raise PreconditionFailed(f"the image is at version {image.version}")
         return image
-
-
-def _check_takeover(held: _Held, reservation: Reservation, at: datetime) -> None:
-    entry = held.entry
-    fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
-    if fingerprint != reservation.fingerprint:
-        raise KeyReused("the idempotency key was used for another upload")
-    if held.claim is not None:
-        raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
-    if isinstance(entry, TrashedImage):
-        raise InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
-    if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
-        wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
-        raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)
 
 
 def _matches(image: Image, which: Filter) -> bool:

@@ -28,9 +28,9 @@ from adapters.sqlite.rows import (
 from adapters.sqlite.schema import migrate
 from adapters.sqlite.session import Row, Session
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
-from domain.errors import Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
-from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
+from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, Tag, UserId
 
 _ABOVE_ALL: Place = (2**63 - 1, b"")
@@ -119,7 +119,7 @@ class SqliteMetadata:
             if (record := _record(db, reservation.image_id)) is not None:
                 return record
             if (held := _held(db, reservation.image_id)) is not None:
-                _check_takeover(held, reservation, at)
+                check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
             db.execute(_PUT_ENTRY, entry_to_row(reservation))
             return None
 
@@ -299,17 +299,3 @@ def _delete_record(db: sqlite3.Connection, image: Image) -> None:
 def _postings(image: Image) -> list[Row]:
     time, id_bytes = to_micros(image.created_at), image.image_id.bytes
     return [(image.owner, tag, time, id_bytes) for tag in image.tags]
-
-
-def _check_takeover(held: Held, reservation: Reservation, at: datetime) -> None:
-    entry = held.entry
-    fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
-    if fingerprint != reservation.fingerprint:
-        raise KeyReused("the idempotency key was used for another upload")
-    if held.claimant is not None:
-        raise Conflict("what an earlier upload left is being removed", retry_after_s=1)
-    if isinstance(entry, TrashedImage):
-        raise InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
-    if entry.fingerprint is None or entry.owner != reservation.owner or entry.lease_until > at:
-        wait_s = max(1, -(-int((entry.lease_until - at).total_seconds() * 1000) // 1000))
-        raise Conflict("another attempt at this upload runs", retry_after_s=wait_s)

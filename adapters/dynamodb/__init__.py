@@ -1,0 +1,7 @@
+"""Records, postings and reclaim entries in three DynamoDB tables."""
+
+from adapters.dynamodb.metadata import DynamoMetadata
+from adapters.dynamodb.retrying import Patience
+from adapters.dynamodb.tables import Tables, definitions
+
+__all__ = ["DynamoMetadata", "Patience", "Tables", "definitions"]

@@ -118,5 +118,6 @@ class SteadyFile(io.BufferedIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if hasattr(self, "_file"):  # a file that could not be opened is closed too, by the interpreter
+            self._file.close()
         super().close()

@@ -15,7 +15,7 @@ help:  ## list the targets
 serve: .venv/ready  ## set up, then serve on the embedded default (http://127.0.0.1:8000, data in calotype-data/)
 	@exec $(BIN)/calotype serve
 
-test: .venv/ready  ## set up, then run all tests
+test: .venv/ready .venv-ministack/ready  ## set up, then run all tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 unit: .venv/ready  ## run the unit tests: no I/O, seconds
@@ -38,12 +38,18 @@ lock: $(UV)  ## bring the lock file up to date with pyproject.toml
 	$(UV) lock
 
 clean:  ## remove what the targets above have set up (no data)
-	rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-ministack .uv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # uv goes to a folder of its own: a system's Python need not allow, or have, virtual environments for that.
 $(UV):
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv/$(UV_VERSION) uv==$(UV_VERSION)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .uv/$(UV_VERSION) uv==$(UV_VERSION)
 
 .venv/ready: $(UV) uv.lock pyproject.toml
 	$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@
+
+# A server that speaks AWS, for the end-to-end tests. Its dependencies are none of ours.
+.venv-ministack/ready: $(UV) tests/ministack.txt
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-ministack
+	$(UV) pip sync --quiet --require-hashes --python .venv-ministack/bin/python tests/ministack.txt
 	@touch $@

@@ -1,16 +1,16 @@
 """Domain events to subscribers in the same process."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-
-import structlog
 
 from domain.events import Event
 
 E = TypeVar("E", bound=Event)
 
-_log = structlog.get_logger("calotype.events")
+# The standard library's: inside another program it is that program's to say where the log goes.
+_log = logging.getLogger("calotype.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +47,4 @@ class SubscribedEvents:
             try:
                 subscription.tell(event)
             except Exception:  # noqa: BLE001 (a subscriber's bug is no reason to fail what has already happened)
-                _log.exception("subscriber_failed", event_type=type(event).__name__)
+                _log.exception("subscriber_failed", extra={"event_type": type(event).__name__})

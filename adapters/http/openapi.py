@@ -155,7 +155,8 @@ def _list() -> Json:
                 {"type": "array", "items": {"type": "string"}, "maxItems": fixed.TAGS_MAX},
                 "With filter_by=tags: repeated, one tag each",
             ),
-            _query("match", {"type": "string", "enum": ["any", "all"], "default": "any"}, "With filter_by=tags"),
+            # No "default" to go by: Swagger UI would send it along with every filter, where it is refused.
+            _query("match", {"type": "string", "enum": ["any", "all"]}, "With filter_by=tags; any, unless said"),
             _query("title", {"type": "string"}, "With filter_by=title: the whole title; case does not count"),
             _query(
                 "limit",

@@ -40,7 +40,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     )
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
-        "foreign_pre_chain": [*shared, structlog.stdlib.add_logger_name],
+        "foreign_pre_chain": [*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
         "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
     }
     logging.config.dictConfig(
@@ -50,6 +50,12 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
             "formatters": {"shared": formatter},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "shared"}},
             "root": {"handlers": ["stderr"], "level": level.upper()},
+            "loggers": {
+                # It tells for each client where it found an endpoint and credentials.
+                "botocore": {"level": "WARNING"},
+                # It warns of each connection above the pool's size, and a slow download may hold one for long.
+                "urllib3.connectionpool": {"level": "ERROR"},
+            },
         }
     )
 

@@ -1,14 +1,14 @@
 """Messages on the bus in the log."""
 
+import logging
 import time
 from typing import Any
-
-import structlog
 
 from application.bus import CallNext, Message
 from domain.errors import CalotypeError
 
-_log = structlog.get_logger("calotype.bus")
+# The standard library's: inside another program it is that program's to say where the log goes.
+_log = logging.getLogger("calotype.bus")
 
 
 def log_message(message: Message, call_next: CallNext, /) -> Any:
@@ -22,4 +22,5 @@ def log_message(message: Message, call_next: CallNext, /) -> Any:
         raise
     finally:
         duration_ms = round((time.perf_counter() - begun) * 1000, 3)
-        _log.debug("message", message=type(message).__name__, result=result, duration_ms=duration_ms)
+        said = {"kind": type(message).__name__, "result": result, "duration_ms": duration_ms}
+        _log.debug("message", extra=said)

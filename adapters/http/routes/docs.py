@@ -21,8 +21,10 @@ _ASSETS = {
     "start.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
+# Swagger UI styles inline, and shows a downloaded picture from a blob.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'"
 )
 _PAGE = b"""<!doctype html>
 <html lang="en">

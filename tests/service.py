@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
+
+if TYPE_CHECKING:
+    from tests.ministack import Account
 
 _START_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 15
@@ -21,13 +24,28 @@ _STOP_TIMEOUT_S = 15
 class Service:
     """One server on a free port over one data folder. Start it, stop it, kill it, start it again."""
 
-    def __init__(self, data_dir: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 1,
+        settings: Mapping[str, str] | None = None,
+        account: "Account | None" = None,
+        run_by: Sequence[str] = (),
+    ) -> None:
+        """Take what it runs with.
+
+        ``account`` is where it stores things, if that is not the data folder. ``run_by`` goes in front of the command
+        line: a program that starts it under other conditions.
+        """
         self.data_dir = data_dir
         self.workers = workers
         self.port = _free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.parent / f"{data_dir.name}.log"
-        self._settings = dict(settings or {})
+        self.account = account
+        self._settings = {**(account.environment if account else {}), **(settings or {})}
+        self._run_by = list(run_by)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,7 +57,7 @@ class Service:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALOTYPE_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(self.port)],
+                [*self._run_by, sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(self.port)],
                 env={
                     **inherited,
                     "CALOTYPE_DATA_DIR": str(self.data_dir),

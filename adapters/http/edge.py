@@ -13,7 +13,7 @@ from adapters.http.replies import Receive, Scope, Send
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CLIENT_GONE = 499
-_PATIENCE_S = 10
+_PATIENCE_S = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

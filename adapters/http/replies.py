@@ -1,5 +1,6 @@
 """Answers as plain ASGI: JSON documents, and objects streamed or handed to the server as files."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,25 +66,37 @@ class ObjectReply:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it: as a file where the server offers that, in pieces elsewhere."""
-        del receive
         try:
             await _start(send, self.status, self.headers)
             path = self.body.path
             if path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
                 await send({"type": "http.response.pathsend", "path": path})
             else:
-                await self._stream(send)
+                await self._stream(receive, send)
         finally:
             self.body.close()
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        # A server may let an application send on and on to a client that is gone.
+        gone = asyncio.create_task(_wait_until_gone(receive))
+        try:
+            await self._send_pieces(send, gone)
+        finally:
+            gone.cancel()
+
+    async def _send_pieces(self, send: Send, gone: "asyncio.Task[None]") -> None:
         left = self.length
-        while left > 0:
+        while left > 0 and not gone.done():
             chunk = await sync_to_thread(self.body.read, min(left, _CHUNK_BYTES))
             if not chunk:
                 raise EOFError("the object ended before its length")
             left -= len(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)

@@ -4,7 +4,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -219,9 +219,12 @@ class _Spool:
         self._digest.update(batch)
         try:
             self._file.write(batch)
+            # Of the last few bytes a full disk would be heard only when somebody reads them.
+            self._file.flush()
         except OSError as error:
             raise Unavailable("the upload can't be spooled") from error
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+        """Let go of the file. It is gone even if bytes are left that the disk has no room for."""
+        with suppress(OSError):
+            self._file.close()

@@ -1,5 +1,6 @@
 """/objects: what signed URLs of the embedded default open. Nobody is asked who they are; the signature permits."""
 
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -11,7 +12,7 @@ from adapters.http.conditions import Validators
 from adapters.http.context import Context
 from adapters.http.problems import Problem
 from adapters.http.replies import content_reply
-from application.ports import Disposition, SignedObjects
+from application.ports import Permit, SignedObjects
 from domain.errors import NotFound
 
 PATH = "/objects"
@@ -25,25 +26,27 @@ async def read_object(request: Request[Any, Any, Any], context: Context, key: st
     if objects is None:
         raise NotFound
     wanted = _key(request.scope["raw_path"])
-    disposition = objects.permitted(request.method, wanted, _parameters(request.scope["query_string"]))
-    if disposition is None:
+    permit = objects.permitted(request.method, wanted, _parameters(request.scope["query_string"]))
+    if permit is None:
         raise Problem("signature_refused", "Ask for a new URL.")
-    return await _reply(request, context, objects, wanted, disposition)
+    return await _reply(request, context, objects, wanted, permit)
 
 
 async def _reply(
-    request: Request[Any, Any, Any], context: Context, objects: SignedObjects, key: str, disposition: Disposition
+    request: Request[Any, Any, Any], context: Context, objects: SignedObjects, key: str, permit: Permit
 ) -> ASGIApp:
     info = await context.bus.read(objects.head, key)
     return await content_reply(
         request.headers,
         request.method,
-        validators=Validators(f"{info.size_bytes:x}-{info.modified_at.timestamp():.6f}", info.modified_at),
+        validators=Validators(permit.sha256, info.modified_at),
         size_bytes=info.size_bytes,
         media_type=info.media_type or "application/octet-stream",
         filename=key.rpartition("/")[2],
-        download=disposition == "attachment",
-        open_body=lambda byte_range: context.bus.read(objects.open, key, byte_range),
+        download=permit.disposition == "attachment",
+        open_body=lambda byte_range: context.bus.open(
+            partial(objects.open, key, sha256=permit.sha256), byte_range, size_bytes=info.size_bytes
+        ),
         headers=[("Cache-Control", "private, max-age=300"), ("Cross-Origin-Resource-Policy", "cross-origin")],
     )
 

@@ -7,7 +7,7 @@ PYTHON ?= python3
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit check format bench lock clean
+.PHONY: help serve test unit harness check format bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: .venv/ready .venv-ministack/ready  ## set up, then run all tests
 
 unit: .venv/ready  ## run the unit tests: no I/O, seconds
 	$(BIN)/pytest tests/unit -q
+
+harness: .venv/ready  ## run the state machine for minutes (HARNESS_SCALE=100: 100 times what `make test` does)
+	HARNESS_SCALE=$${HARNESS_SCALE:-20} $(BIN)/pytest tests/harness
 
 check: .venv/ready  ## lint, formatting, types and import contracts
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrashedImage:
-    """A deleted record. It can be restored until ``due``."""
+    """A deleted record. It can be restored until ``due``; not at all if it was due when it was deleted."""
 
     image: Image
     deleted_at: datetime
@@ -48,6 +48,11 @@ class TrashedImage:
     def prefix(self) -> str:
         """The prefix of the objects it answers for."""
         return object_prefix(self.image.image_id)
+
+    def can_be_restored(self, *, at: datetime) -> bool:
+        """Say whether the time to restore it is still running."""
+        # A permanent deletion stays one, also where another machine's clock is behind.
+        return self.deleted_at < self.due and at < self.due
 
     def deleted(self) -> ImageDeleted:
         """Return the event of the deletion."""
@@ -62,6 +67,16 @@ class TrashedImage:
 
 ReclaimEntry = Reservation | TrashedImage
 
+AUDITOR = UserId("calotype-audit")
+
+
+def audit_hold(image_id: ImageId, *, claimant: UUID, until: datetime) -> Reservation:
+    """Return the entry, to be written as claimed, under which a repair removes objects that belong to nobody.
+
+    It has the form of a reservation, so that a sweeper ends what a repair that died has begun.
+    """
+    return Reservation(image_id=image_id, owner=AUDITOR, holder=claimant, lease_until=until, due=until)
+
 
 def check_takeover(entry: ReclaimEntry, reservation: Reservation, *, claimed: bool, at: datetime) -> None:
     """Let a reservation replace the entry that its image has, or raise why it may not.
@@ -69,8 +84,11 @@ def check_takeover(entry: ReclaimEntry, reservation: Reservation, *, claimed: bo
     Raises:
         KeyReused: the entry is of another upload.
         InTrash: the upload's image was deleted.
-        Conflict: a sweeper claimed the entry, or the lease of the attempt that holds it runs.
+        Conflict: a sweeper or a repair claimed the entry, or the lease of the attempt that holds it runs.
     """
+    if claimed and isinstance(entry, Reservation) and entry.owner == AUDITOR:
+        # No upload's, so it can't tell anything of the idempotency key.
+        raise Conflict("what was left here is being removed", retry_after_s=1)
     fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
     if fingerprint != reservation.fingerprint:
         raise KeyReused("the idempotency key was used for another upload")

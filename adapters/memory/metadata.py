@@ -90,7 +90,7 @@ class MemoryMetadata:
             held = self.entries.get(image_id)
             if held is None or held.claim is not None or not isinstance(held.entry, TrashedImage):
                 raise NotFound
-            if held.entry.image.owner != owner or held.entry.due <= at:
+            if held.entry.image.owner != owner or not held.entry.can_be_restored(at=at):
                 raise NotFound
             del self.entries[image_id]
             self.records[image_id] = held.entry.image

@@ -137,3 +137,12 @@ def test_a_deletion_or_return_that_fails_happened_wholly_or_not_at_all(failure: 
     with pytest.raises(Unavailable):
         world.restore(image)
     assert world.seen_by(ANN) == (() if failure == "before" else (image,))
+
+
+def test_a_permanent_deletion_can_not_be_undone_by_a_clock_that_is_behind() -> None:
+    world = World()
+    image = world.upload().image
+    world.bus.execute(DeleteImage(owner=image.owner, image_id=image.image_id, permanent=True))
+    world.clock.advance(-RETENTION)
+    with pytest.raises(NotFound):
+        world.restore(image)

@@ -136,11 +136,16 @@ class ObjectStore(Protocol):
             Unavailable: also when the deadline passed, or the bytes were not those promised.
         """
 
-    def open(self, key: str, byte_range: ByteRange | None = None) -> ObjectBody:
+    def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> ObjectBody:
         """Open the object, or a range of it; the bytes stay readable until closed, whatever is deleted meanwhile.
+
+        With ``sha256``, the digest of the whole object in hex, other bytes are never passed off as the object: the
+        call raises Damaged, or the read does that would return the last of them. A store that checks its bytes by
+        itself may leave ranges to that.
 
         Raises:
             NotFound: no such object.
+            Damaged: the object is there, and its bytes are not those of ``sha256``.
         """
 
     def head(self, key: str) -> ObjectInfo:
@@ -166,16 +171,23 @@ class ObjectStore(Protocol):
         """Return soon if the store answers; raise Unavailable otherwise."""
 
 
+class Permit(NamedTuple):
+    """What a signed URL grants: bytes with this digest, shown in this way."""
+
+    sha256: str
+    disposition: Disposition
+
+
 class SignedObjects(Protocol):
     """The server side of signed URLs, for an ObjectStore whose URLs point at this service."""
 
-    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Disposition | None:
-        """Return how the object is to be shown, if the parameters were signed for just this and still hold."""
+    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Permit | None:
+        """Return what is granted, if the parameters were signed for just this and still hold."""
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
 
-    def open(self, key: str, byte_range: ByteRange | None = None) -> ObjectBody:
+    def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> ObjectBody:
         """See ObjectStore.open."""
 
 
@@ -321,3 +333,111 @@ class MetadataReader(Protocol):
 
     def count(self, owner: UserId) -> int:
         """Return how many images the owner has, trash not counted."""
+
+
+# ---- audits: both stores as they are, protocol or not. For `calotype audit`, never for requests
+
+
+class Posting(NamedTuple):
+    """One row of the inverted index: it makes an owner's image be found by a tag."""
+
+    owner: UserId
+    tag: Tag
+    created_at: datetime
+    image_id: ImageId
+
+
+class Standing(NamedTuple):
+    """What the record store knows of an image id, whoever owns it: its record, and whether it has a reclaim entry."""
+
+    record: Image | None
+    has_entry: bool
+
+
+class Estimate(NamedTuple):
+    """About how much there is to walk. For a progress bar."""
+
+    records: int
+    postings: int
+
+
+class RecordAudit(Protocol):
+    """Records and postings of all owners.
+
+    The walks take bounded memory, give each item beside its position, and go on behind a position that any earlier
+    walk gave, also when its item is gone. What comes or goes meanwhile may be missed; what stays is given.
+    """
+
+    def estimate(self) -> Estimate:
+        """Return soon; the numbers may be hours old."""
+
+    def records(self, *, after: str | None = None) -> Iterator[tuple[str, Image]]:
+        """Walk all records."""
+
+    def postings(self, *, after: str | None = None) -> Iterator[tuple[str, Posting]]:
+        """Walk all postings."""
+
+    def standing(self, image_id: ImageId) -> Standing:
+        """Return what is known of the id, all at one moment."""
+
+    def unposted(self, image: Image) -> tuple[Tag, ...]:
+        """Return the record's tags without a posting, all at one moment; none if the record is another by now."""
+
+    def is_dangling(self, posting: Posting) -> bool:
+        """Tell, of one moment, whether the posting is there and no record with its owner, time and tag."""
+
+    def mend(self, posting: Posting) -> bool:
+        """Add the posting if a record calls for it, else remove it, in one transaction; tell if that was needed."""
+
+    def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
+        """Write an `audit_hold` for an id that has neither entry nor record; return False for any other.
+
+        One transaction. Until it is released, or collected by a sweeper after ``until``, nobody can upload under the
+        id.
+        """
+
+    def release(self, image_id: ImageId, *, claimant: UUID) -> None:
+        """Remove the entry if this claimant has it. May be repeated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundObject:
+    """Something that the object store holds where objects are kept."""
+
+    place: str
+    """Its name in the store, and its position in the walk."""
+    key: str | None
+    """The key it is read by; None for what can't be read, such as the rest of a put that never published."""
+    image_id: ImageId | None
+    """Whose it is by its name; None if no upload could have made it."""
+    size_bytes: int
+    modified_at: datetime
+
+
+class Quarantined(NamedTuple):
+    """A copy in quarantine, and which original it was made of, in the store's own words."""
+
+    found: FoundObject
+    original: str
+
+
+class ObjectAudit(Protocol):
+    """All that is stored, and a quarantine: what lies there is never read, listed or swept, and can be put back."""
+
+    def objects(self, *, after: str | None = None) -> Iterator[FoundObject]:
+        """Walk everything but the quarantine in the order of places, behind ``after``, in bounded memory."""
+
+    def is_there(self, found: FoundObject) -> bool:
+        """Tell whether it is still there as it was found."""
+
+    def quarantine(self, found: FoundObject, *, at: datetime) -> Quarantined | None:
+        """Copy it to the quarantine, durably, as of the day ``at``; None if it isn't there as found any more."""
+
+    def remove(self, quarantined: Quarantined, *, deadline: datetime) -> None:
+        """Remove the original that the copy was made of, and nothing that took its place. May be repeated.
+
+        Nothing is removed after ``deadline``: the call ends as Unavailable then.
+        """
+
+    def purge(self, *, before: datetime) -> int:
+        """Delete for good what was quarantined on days that had ended by ``before``; return how many objects."""

@@ -16,6 +16,18 @@ def object_prefix(image_id: ImageId) -> str:
     return f"{OBJECT_ROOT}{image_id}/"
 
 
+def image_id_of(key: str) -> ImageId | None:
+    """Return the id in a key ``images/{image_id}/{filename}``, or None if the text is not of that shape."""
+    root, _, rest = key.partition("/")
+    text, _, filename = rest.partition("/")
+    try:
+        image_id = ImageId(text)
+    except ValueError:
+        return None
+    # UUID reads more spellings than the one that keys are written in.
+    return image_id if root + "/" == OBJECT_ROOT and text == str(image_id) and filename else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetadataChange:
     """New words around an image.

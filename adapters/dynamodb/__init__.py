@@ -1,7 +1,8 @@
 """Records, postings and reclaim entries in three DynamoDB tables."""
 
+from adapters.dynamodb.audit import DynamoRecordAudit
 from adapters.dynamodb.metadata import DynamoMetadata
 from adapters.dynamodb.retrying import Patience
 from adapters.dynamodb.tables import Tables, definitions
 
-__all__ = ["DynamoMetadata", "Patience", "Tables", "definitions"]
+__all__ = ["DynamoMetadata", "DynamoRecordAudit", "Patience", "Tables", "definitions"]

@@ -12,6 +12,9 @@ from botocore.exceptions import (
     IncompleteReadError,
     ParamValidationError,
 )
+from botocore.exceptions import (
+    ConnectionError as NotConnected,
+)
 from botocore.parsers import ResponseParserError
 
 from adapters.dynamodb.items import Item
@@ -61,6 +64,7 @@ _CODES: Mapping[str, Fault] = {
 _EXCEPTIONS: tuple[tuple[type[Exception], Fault], ...] = (
     (ParamValidationError, Fault.BUG),
     # Connections that could not be made are no better known: botocore may have lost a reply on a try before.
+    (NotConnected, Fault.UNKNOWN),
     (HTTPClientError, Fault.UNKNOWN),
     (IncompleteReadError, Fault.UNKNOWN),
     (ChecksumError, Fault.UNKNOWN),

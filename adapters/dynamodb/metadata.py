@@ -8,7 +8,6 @@ What is strongly consistent: every read by id and by tags. Pages by owner and by
 is due come from global secondary indexes, which DynamoDB brings up to date within moments but not at once.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -34,9 +33,9 @@ from adapters.dynamodb.listings import Listings
 from adapters.dynamodb.retrying import Attempts, Patience
 from adapters.dynamodb.tables import SHARDS, Tables
 from application.ports import Filter, Position, Slice
-from domain.errors import Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
+from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
-from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
+from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, Tag, UserId
 
 if TYPE_CHECKING:
@@ -65,11 +64,20 @@ class DynamoMetadata:
         client: a low-level client with short timeouts. It may retry by itself; this class does in any case.
         tables: the tables' names.
         patience: how long conflicts, throttling and lost replies are met with another try.
+        prober: the client for `ping`, with still shorter timeouts and no tries of its own; by default the other one.
     """
 
-    def __init__(self, client: "DynamoDBClient", tables: Tables, *, patience: Patience | None = None) -> None:
-        """Keep the client; no request is made."""
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        tables: Tables,
+        *,
+        patience: Patience | None = None,
+        prober: "DynamoDBClient | None" = None,
+    ) -> None:
+        """Keep the clients; no request is made."""
         self._client = client
+        self._prober = prober or client
         self._tables = tables
         self._patience = patience or Patience()
         self._listings = Listings(client, tables)
@@ -85,11 +93,12 @@ class DynamoMetadata:
             record, entry = failure.items
             if record is not None:
                 return image_from(record)
-            if entry is None:
-                raise Conflict("another attempt at this upload ran", retry_after_s=1) from failure
-            if failure.maybe_done and not is_claimed(entry) and entry_from(entry) == reservation:
-                return None
-            raise _refusal(entry, reservation, at) from failure
+            if entry is not None:
+                held, claimed = entry_from(entry), is_claimed(entry)
+                if failure.maybe_done and not claimed and held == reservation:
+                    return None
+                check_takeover(held, reservation, claimed=claimed, at=at)
+            raise Conflict("another attempt at this upload ran", retry_after_s=1) from failure
         return None
 
     def commit(self, image: Image, *, holder: UUID) -> None:
@@ -218,7 +227,7 @@ class DynamoMetadata:
     def ping(self) -> None:
         """See MetadataStore.ping. One read of a key that is in none of the tables; never tried twice."""
         Patience(deadline_s=0).begin().call(
-            lambda: self._client.batch_get_item(
+            lambda: self._prober.batch_get_item(
                 RequestItems={
                     self._tables.metadata: {"Keys": [{**entry_key(_NO_ID), "user_id": {"S": "-"}}]},
                     self._tables.postings: {"Keys": [{"posting": {"S": "-"}, "position": {"S": "-"}}]},
@@ -386,20 +395,6 @@ def _restorable(item: Item | None, owner: UserId, at: datetime) -> TrashedImage:
     if item is None or is_claimed(item):
         raise NotFound
     entry = entry_from(item)
-    if not isinstance(entry, TrashedImage) or entry.image.owner != owner or entry.due <= at:
+    if not isinstance(entry, TrashedImage) or entry.image.owner != owner or not entry.can_be_restored(at=at):
         raise NotFound
     return entry
-
-
-def _refusal(item: Item, reservation: Reservation, at: datetime) -> Conflict:
-    """Return why an entry stands in the way of a reservation."""
-    entry = entry_from(item)
-    fingerprint = entry.fingerprint if isinstance(entry, Reservation) else entry.image.fingerprint
-    if fingerprint != reservation.fingerprint:
-        return KeyReused("the idempotency key was used for another upload")
-    if is_claimed(item):
-        return Conflict("what an earlier upload left is being removed", retry_after_s=1)
-    if isinstance(entry, TrashedImage):
-        return InTrash(f"the image of this upload, {reservation.image_id}, is in the trash")
-    wait_s = max(1, math.ceil((entry.lease_until - at).total_seconds()))
-    return Conflict("another attempt at this upload runs", retry_after_s=wait_s)

@@ -3,8 +3,9 @@
 It is the double of the unit tests, the oracle of the harness, and the shortest description of what a port means.
 """
 
+from adapters.memory.audit import MemoryObjectAudit, MemoryRecordAudit
 from adapters.memory.clock import FixedClock, SequentialIds
 from adapters.memory.metadata import MemoryMetadata
 from adapters.memory.objects import MemoryObjects
 
-__all__ = ["FixedClock", "MemoryMetadata", "MemoryObjects", "SequentialIds"]
+__all__ = ["FixedClock", "MemoryMetadata", "MemoryObjectAudit", "MemoryObjects", "MemoryRecordAudit", "SequentialIds"]

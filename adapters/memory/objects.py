@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from application.ports import ByteRange, Clock, Disposition, ObjectInfo, SignedUrl, StoredObject
-from domain.errors import Conflict, NotFound, Unavailable
+from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image
 
 
@@ -58,9 +58,11 @@ class MemoryObjects:
             if self.objects.setdefault(target.key, _Stored(info, data)).data != data:
                 raise Conflict("another object is stored under this key")
 
-    def open(self, key: str, byte_range: ByteRange | None = None) -> MemoryBody:
+    def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> MemoryBody:
         """See ObjectStore.open."""
         info, data = self._stored(key)
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise Damaged(f"the bytes of {key} are not those that were stored")
         start, stop = byte_range or (0, len(data))
         return MemoryBody(info, io.BytesIO(data[start:stop]))
 

@@ -1,5 +1,7 @@
 """Records, postings and reclaim entries in one SQLite file, which several threads and processes may share."""
 
+from adapters.sqlite.audit import SqliteRecordAudit
+from adapters.sqlite.copies import CatalogCopy, Holdings
 from adapters.sqlite.metadata import SqliteMetadata
 
-__all__ = ["SqliteMetadata"]
+__all__ = ["CatalogCopy", "Holdings", "SqliteMetadata", "SqliteRecordAudit"]

@@ -7,6 +7,7 @@ the last commit and never wait for one.
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -173,7 +174,7 @@ class SqliteMetadata:
             held = _held(db, image_id)
             if held is None or held.claimant is not None or not isinstance(held.entry, TrashedImage):
                 raise NotFound
-            if held.entry.image.owner != owner or held.entry.due <= at:
+            if held.entry.image.owner != owner or not held.entry.can_be_restored(at=at):
                 raise NotFound
             db.execute(_DELETE_ENTRY, (image_id.bytes,))
             _insert_record(db, held.entry.image)
@@ -227,6 +228,20 @@ class SqliteMetadata:
     def ping(self) -> None:
         """See MetadataStore.ping."""
         self._reader.fetch("PRAGMA user_version")
+
+    def backup_to(self, path: Path) -> None:
+        """Copy the catalog, as it is at one moment, to a file that is not there yet. Others may go on writing."""
+        with self._reader.transaction("DEFERRED") as db, closing(sqlite3.connect(path)) as copy:
+            db.backup(copy)
+
+    def holds(self, image: Image) -> bool:
+        """Tell whether this very upload can still be read or restored, or its sweeper has at least not come yet."""
+        with self._reader.transaction("DEFERRED") as db:
+            current, held = _record(db, image.image_id), _held(db, image.image_id)
+        if current is None and held is not None and held.claimant is None and isinstance(held.entry, TrashedImage):
+            current = held.entry.image
+        # An id comes back with its idempotency key, and then for another upload.
+        return current is not None and current.created_at == image.created_at
 
     def _matches(self, owner: UserId, which: Filter, below: Place, limit: int) -> list[Row]:
         match which:

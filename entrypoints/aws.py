@@ -4,11 +4,12 @@ Region, endpoint, profile, role and credentials are boto3's business (``AWS_REGI
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, NoRegionError
 
 from adapters.dynamodb import DynamoMetadata, Tables
 from adapters.s3 import Presigner, S3Objects, client_config
@@ -18,30 +19,45 @@ from entrypoints.settings import Settings
 from entrypoints.stores import Stores
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_TIMEOUT_S = 1.0
-_READ_TIMEOUT_S = 5.0
-_ATTEMPTS = 3
+
+class _Effort(NamedTuple):
+    """How long one attempt of a request may take, and how many there are."""
+
+    connect_timeout_s: float
+    read_timeout_s: float
+    attempts: int
+
+
+# Items are small, and answered in milliseconds. The adapter itself tries again, within its own deadline: attempts of
+# botocore's under that would multiply.
+_RECORDS = _Effort(1, 3, attempts=1)
+# S3 may take its time to store what it was sent.
+_OBJECTS = _Effort(1, 5, attempts=3)
 # Health checks answer within two seconds, whatever happens.
-_PROBE_TIMEOUT_S = 0.7
+_HEALTH = _Effort(0.7, 0.7, attempts=1)
+_PROBES_AT_ONCE = 4
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
 def aws_stores(settings: Settings, clock: Clock) -> Stores:
-    """Return the stores on AWS, or on a server that speaks its language. No request is made.
+    """Return the stores on AWS, or on a server that speaks its language. Neither store is asked for anything.
 
     Raises:
-        Unavailable: boto3 finds no region or no credentials.
+        Unavailable: boto3 finds no region or no credentials, or what it finds is of no use.
     """
-    session = boto3.Session()
-    credentials = session.get_credentials()
-    if credentials is None:
-        raise Unavailable("boto3 finds no AWS credentials")
     try:
+        session = aws_session()
+        credentials = _credentials(session)
         s3 = s3_client(session, settings)
-        prober = s3_client(session, settings, connect_timeout_s=_PROBE_TIMEOUT_S, attempts=1)
-        dynamodb = dynamodb_client(session, settings)
+        s3_prober = s3_client(session, settings, _HEALTH)
+        dynamodb = dynamodb_client(session, settings, _RECORDS)
+        dynamodb_prober = dynamodb_client(session, settings, _HEALTH)
+    except NoRegionError as error:
+        raise Unavailable("AWS can't be used: set AWS_REGION, or a region in the profile") from error
     except (BotoCoreError, ValueError) as error:
         raise Unavailable(f"AWS can't be used: {error}") from error
     objects = S3Objects(
@@ -50,15 +66,15 @@ def aws_stores(settings: Settings, clock: Clock) -> Stores:
         clock=clock,
         presigner=Presigner(s3, settings.bucket, credentials, clock=clock, window_s=settings.presign_window_s),
         kms_key_id=settings.kms_key_id,
-        prober=prober,
+        prober=s3_prober,
     )
 
     def close() -> None:
-        for client in (s3, prober, dynamodb):
+        for client in (s3, s3_prober, dynamodb, dynamodb_prober):
             client.close()
 
     return Stores(
-        metadata=DynamoMetadata(dynamodb, Tables(settings.table_prefix)),
+        metadata=DynamoMetadata(dynamodb, Tables(settings.table_prefix), prober=dynamodb_prober),
         objects=objects,
         signed_objects=None,
         reads_inline=False,
@@ -67,35 +83,61 @@ def aws_stores(settings: Settings, clock: Clock) -> Stores:
     )
 
 
-def s3_client(
-    session: boto3.Session,
-    settings: Settings,
-    *,
-    connect_timeout_s: float = _CONNECT_TIMEOUT_S,
-    attempts: int = _ATTEMPTS,
-) -> "S3Client":
+def aws_session() -> boto3.Session:
+    """Return a session. Of ``AWS_REGION``, which every other SDK of AWS reads, boto3 alone does not know.
+
+    Raises:
+        BotoCoreError: AWS_PROFILE names a profile that is not there.
+    """
+    return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+
+
+def s3_client(session: boto3.Session, settings: Settings, effort: _Effort = _OBJECTS) -> "S3Client":
     """Return a client for the bucket. Its pool is as large as the pool of threads."""
-    elsewhere = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = client_config(
-        settings.threads,
-        connect_timeout_s=connect_timeout_s,
-        read_timeout_s=_PROBE_TIMEOUT_S if attempts == 1 else _READ_TIMEOUT_S,
-        attempts=attempts,
-        addressing_style="auto" if elsewhere else "virtual",
-        accelerate=settings.transfer_acceleration,
-    )
-    return session.client("s3", config=config)
+
+    def client(addressing_style: Literal["auto", "virtual"]) -> "S3Client":
+        config = client_config(
+            _pool_size(settings, effort),
+            connect_timeout_s=effort.connect_timeout_s,
+            read_timeout_s=effort.read_timeout_s,
+            attempts=effort.attempts,
+            addressing_style=addressing_style,
+            accelerate=settings.transfer_acceleration,
+        )
+        return session.client("s3", config=config)
+
+    # Variables and profiles name other endpoints in several ways: only a client knows where it will go.
+    anywhere = client("auto")
+    host = urlsplit(anywhere.meta.endpoint_url).hostname or ""
+    if not host.endswith(_AWS_DOMAINS):
+        return anywhere
+    anywhere.close()
+    return client("virtual")
 
 
-def dynamodb_client(session: boto3.Session, settings: Settings) -> "DynamoDBClient":
-    """Return a client for the tables."""
+def dynamodb_client(session: boto3.Session, settings: Settings, effort: _Effort = _OBJECTS) -> "DynamoDBClient":
+    """Return a client for the tables. Its pool is as large as the pool of threads."""
     return session.client(
         "dynamodb",
         config=Config(
-            max_pool_connections=settings.threads,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=_pool_size(settings, effort),
+            connect_timeout=effort.connect_timeout_s,
+            read_timeout=effort.read_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": effort.attempts},
             parameter_validation=False,
         ),
     )
+
+
+def _pool_size(settings: Settings, effort: _Effort) -> int:
+    return _PROBES_AT_ONCE if effort is _HEALTH else settings.threads
+
+
+def _credentials(session: boto3.Session) -> "Credentials":
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise Unavailable(
+            "boto3 finds no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
+            "or run where a role gives some"
+        )
+    return credentials

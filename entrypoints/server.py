@@ -30,7 +30,7 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
     Raises:
         CannotServe: the address is taken, or a store can't be opened.
     """
-    _check_address(settings)
+    address = _free_address(settings)
     os.environ.update(settings.environment())
     with _shared_metrics(settings.workers):
         _check_stores(settings)
@@ -38,7 +38,7 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
             "entrypoints.asgi:create",
             factory=True,
             interface=Interfaces.ASGI,
-            address=settings.host,
+            address=address,
             port=settings.port,
             workers=settings.workers,
             loop=Loops.auto,
@@ -49,15 +49,22 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
         ).serve
 
 
-def _check_address(settings: Settings) -> None:
-    """Refuse an address that is taken: granian shares ports between processes, and would split requests with it."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise CannotServe(f"can't listen on {settings.host}:{settings.port}: {error.strerror}") from error
+def _free_address(settings: Settings) -> str:
+    """Return the address to listen on in digits, as granian wants it.
+
+    One that is taken is refused: granian shares ports between processes, and would split requests with the other.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name may have several. The old kind first: everybody who says localhost tries that too.
+        family, kind, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:  # a text that can't be a name is a UnicodeError
+        reason = error.strerror if isinstance(error, OSError) else "no such name"
+        raise CannotServe(f"can't listen on {settings.host}:{settings.port}: {reason}") from error
+    return str(address[0])
 
 
 def _check_stores(settings: Settings) -> None:

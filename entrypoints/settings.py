@@ -7,15 +7,18 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from dotenv import dotenv_values
+from msgspec import inspect
 
 from adapters.observability.logging import LogFormat, LogLevel
 from domain.limits import Limits
 
 PREFIX = "CALOTYPE_"
 
-Seconds = Annotated[int, msgspec.Meta(ge=1)]
 _DAY_S = 24 * 3600
 _HTTP_URL = r"^https?://[^/?#\s]+(/[^?#\s]*)?$"
+_HTTP_URL_WORDS = "an http:// or https:// URL without a query"
+_TABLE_PREFIX = r"^[A-Za-z0-9_.-]{0,100}$"
+_TABLE_PREFIX_WORDS = "at most 100 letters, digits or _.-"
 
 
 class SettingsError(Exception):
@@ -31,16 +34,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8000
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
-    public_url: Annotated[str, msgspec.Meta(pattern=_HTTP_URL)] | None = None
+    public_url: Annotated[str, msgspec.Meta(pattern=_HTTP_URL, description=_HTTP_URL_WORDS)] | None = None
     max_upload_bytes: Annotated[int, msgspec.Meta(ge=1, le=5 * 1024**3)] = Limits().max_upload_bytes
     max_pixels: Annotated[int, msgspec.Meta(ge=1)] = Limits().max_pixels
     max_file_pixels: Annotated[int, msgspec.Meta(ge=1)] = Limits().max_file_pixels
     presign_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=7 * _DAY_S)] = 3600
     trash_retention_s: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * _DAY_S)] = 30 * _DAY_S
     reservation_ttl_s: Annotated[int, msgspec.Meta(ge=2, le=7 * _DAY_S)] = 3600
-    sweep_interval_s: Seconds = 60
-    bucket: Annotated[str, msgspec.Meta(min_length=3, max_length=63)] = "image-uploads"
-    table_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,100}$")] = ""
+    sweep_interval_s: Annotated[int, msgspec.Meta(ge=1, le=7 * _DAY_S)] = 60
+    bucket: Annotated[str, msgspec.Meta(min_length=3, max_length=63, description="3-63 characters")] = "image-uploads"
+    table_prefix: Annotated[str, msgspec.Meta(pattern=_TABLE_PREFIX, description=_TABLE_PREFIX_WORDS)] = ""
     kms_key_id: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     transfer_acceleration: bool = False
     deletion_protection: bool = False
@@ -89,8 +92,20 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         SettingsError: names every variable that can't be used, and why.
     """
-    environment = {**dotenv_values(".env"), **os.environ}
-    return parse_settings({name: value for name, value in environment.items() if value is not None}, **overrides)
+    return parse_settings(variables(), **overrides)
+
+
+def variables() -> dict[str, str]:
+    """Return the variables of this process, and of ``.env`` those that it does not have.
+
+    Raises:
+        SettingsError: the file can't be read.
+    """
+    try:
+        of_file = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f".env can't be read: {error}") from error
+    return {**{name: value for name, value in of_file.items() if value is not None}, **os.environ}
 
 
 def parse_settings(environment: Mapping[str, str], **overrides: object) -> Settings:
@@ -106,10 +121,27 @@ def parse_settings(environment: Mapping[str, str], **overrides: object) -> Setti
         try:
             values[each.name] = msgspec.convert(raw, each.type, strict=False)
         except msgspec.ValidationError as error:
-            faults.append(f"{variable}={raw}: {error}")
+            faults.append(f"{variable} must be {_accepted(inspect.type_info(each.type)) or error}, not {raw!r}")
     if faults:
         raise SettingsError("\n".join(faults))
     return Settings(**values)
+
+
+def _accepted(kind: inspect.Type) -> str | None:
+    """Return what a setting of this type may be, in words; None if there are none."""
+    match kind:
+        case inspect.UnionType(types=types):  # it may as well be unset
+            return next(filter(None, map(_accepted, types)), None)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number, at least {least}" if most is None else f"a whole number from {least} to {most}"
+        case inspect.Metadata(extra_json_schema={"description": words}):
+            return str(words)
+        case _:
+            return None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

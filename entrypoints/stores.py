@@ -9,6 +9,9 @@ from application.ports import Clock, MetadataReader, MetadataStore, ObjectStore,
 from domain.errors import Unavailable
 from entrypoints.settings import Settings
 
+CATALOG_NAME, OBJECTS_NAME, SECRET_NAME = "catalog.sqlite3", "objects", "secret"
+"""What a data folder holds."""
+
 
 class Records(MetadataStore, MetadataReader, Protocol):
     """Both sides of the records in one adapter."""
@@ -54,9 +57,9 @@ def embedded_stores(settings: Settings, clock: Clock) -> Stores:
     except OSError as error:
         raise Unavailable(f"the data folder {folder} can't be used: {error.strerror}") from error
     objects = FilesystemObjects(
-        folder / "objects", clock=clock, public_url=settings.base_url, secret=load_secret(folder / "secret")
+        folder / OBJECTS_NAME, clock=clock, public_url=settings.base_url, secret=load_secret(folder / SECRET_NAME)
     )
-    metadata = SqliteMetadata(folder / "catalog.sqlite3")
+    metadata = SqliteMetadata(folder / CATALOG_NAME)
     return Stores(
         metadata=metadata,
         objects=objects,

@@ -23,6 +23,7 @@ from pathlib import Path
 from re import Pattern
 from typing import BinaryIO
 
+from adapters.filesystem.contents import KnownContents
 from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
 from adapters.filesystem.failures import store_failures
 from adapters.filesystem.layout import (
@@ -35,8 +36,8 @@ from adapters.filesystem.layout import (
     place_of_prefix,
 )
 from adapters.filesystem.signing import UrlSigner
-from application.ports import ByteRange, Clock, Disposition, ObjectInfo, SignedUrl, StoredObject
-from domain.errors import Conflict, NotFound, Unavailable
+from application.ports import ByteRange, Clock, Disposition, ObjectInfo, Permit, SignedUrl, StoredObject
+from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import OBJECT_ROOT, Image
 from domain.values import MediaType
 
@@ -83,6 +84,7 @@ class FilesystemObjects:
         self._clock = clock
         self._signer = UrlSigner(public_url, secret)
         self._disk = disk or Disk()
+        self._contents = KnownContents()
         with store_failures():
             self._disk.make_root(self._root)
 
@@ -106,15 +108,18 @@ class FilesystemObjects:
             self._disk.sync_folder(image.images)
 
     @store_failures()
-    def open(self, key: str, byte_range: ByteRange | None = None) -> FileBody:
-        """See ObjectStore.open."""
+    def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> FileBody:
+        """See ObjectStore.open. With ``sha256`` a file that was not read before, or has changed, is read whole."""
         path = place_of_key(self._root, key).path
         try:
             descriptor = _open_object(path)
         except FileNotFoundError as absence:
             raise NotFound from absence
         with _closed_on_failure(descriptor):
-            info = _info(key, os.fstat(descriptor), head=os.pread(descriptor, _SNIFFED_BYTES, 0))
+            status = os.fstat(descriptor)
+            if sha256 is not None and self._contents.sha256(path, descriptor, status).hex() != sha256:
+                raise Damaged(f"the bytes of {key} are not those that were stored")
+            info = _info(key, status, head=os.pread(descriptor, _SNIFFED_BYTES, 0))
             start, stop = byte_range or (0, info.size_bytes)
             os.lseek(descriptor, start, os.SEEK_SET)
             whole = os.fsdecode(path) if byte_range is None else None
@@ -128,10 +133,11 @@ class FilesystemObjects:
     def signed_url(self, image: Image, *, disposition: Disposition, ttl_s: int) -> SignedUrl:
         """See ObjectStore.signed_url. The expiry is in whole seconds, rounded up."""
         expires = math.ceil(self._clock.now().timestamp() + ttl_s)
-        return SignedUrl(self._signer.url(image.key, disposition, expires), datetime.fromtimestamp(expires, UTC))
+        url = self._signer.url(image.key, Permit(image.sha256, disposition), expires)
+        return SignedUrl(url, datetime.fromtimestamp(expires, UTC))
 
-    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Disposition | None:
-        """Return how the object is to be shown, if the parameters were signed for this method and key and still hold.
+    def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Permit | None:
+        """Return what is granted, if the parameters were signed for this method and key and still hold.
 
         Key and parameters are as decoded from the URL. A mapping can't tell that a parameter came twice; who reads
         the URL refuses that.

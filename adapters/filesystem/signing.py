@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import quote
 
-from application.ports import Disposition
+from application.ports import Disposition, Permit
 
-_PARAMETERS = {"expires", "disposition", "signature"}
+_PARAMETERS = {"expires", "disposition", "sha256", "signature"}
 _SECRET_MIN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSigner:
-    """Signs and verifies ``{public_url}/objects/{key}?expires=...&disposition=...&signature=...``.
+    """Signs and verifies ``{public_url}/objects/{key}?expires=...&disposition=...&sha256=...&signature=...``.
 
-    The signature is an HMAC-SHA256 (RFC 2104) in hex over method, disposition, expiry and key.
+    The signature is an HMAC-SHA256 (RFC 2104) in hex over method, disposition, expiry, digest and key. The digest is
+    there because nobody reads the record when the URL is used: it says what the object's bytes must be.
     """
 
     public_url: str
@@ -27,29 +28,30 @@ class UrlSigner:
         if len(self.secret) < _SECRET_MIN_BYTES:
             raise ValueError(f"the secret must have at least {_SECRET_MIN_BYTES} bytes")
 
-    def url(self, key: str, disposition: Disposition, expires: int) -> str:
+    def url(self, key: str, permit: Permit, expires: int) -> str:
         """Return the URL that gives the object until ``expires``, in Unix seconds."""
-        signature = self._signature("GET", disposition, str(expires), key)
+        sha256, disposition = permit
+        signature = self._signature("GET", disposition, str(expires), sha256, key)
         path = f"{self.public_url.rstrip('/')}/objects/{quote(key, safe='/')}"
-        return f"{path}?expires={expires}&disposition={disposition}&signature={signature}"
+        return f"{path}?expires={expires}&disposition={disposition}&sha256={sha256}&signature={signature}"
 
-    def verified(self, method: str, key: str, params: Mapping[str, str], *, at: float) -> Disposition | None:
-        """Return the disposition if ``url`` made this request's URL and it holds at ``at``, in Unix seconds.
+    def verified(self, method: str, key: str, params: Mapping[str, str], *, at: float) -> Permit | None:
+        """Return what is granted if ``url`` made this request's URL and it holds at ``at``, in Unix seconds.
 
-        Key and parameters are as decoded from the URL; anything else than the three parameters is refused.
+        Key and parameters are as decoded from the URL; anything else than the four parameters is refused.
         """
         if params.keys() != _PARAMETERS:
             return None
-        disposition, expires = params["disposition"], params["expires"]
-        expected = self._signature(method, disposition, expires, key)
+        disposition, expires, sha256 = params["disposition"], params["expires"], params["sha256"]
+        expected = self._signature(method, disposition, expires, sha256, key)
         # compare_digest takes text only in ASCII, so bytes; what can't be encoded can't be hexadecimal either.
         if not hmac.compare_digest(expected.encode(), params["signature"].encode(errors="replace")):
             return None
-        # Signed by us, so both are as `url` wrote them: expires is a number, and disposition one of the two.
-        return cast("Disposition", disposition) if at < int(expires) else None
+        # Signed by us, so all are as `url` wrote them: expires is a number, and disposition one of the two.
+        return Permit(sha256, cast("Disposition", disposition)) if at < int(expires) else None
 
-    def _signature(self, method: str, disposition: str, expires: str, key: str) -> str:
+    def _signature(self, method: str, disposition: str, expires: str, sha256: str, key: str) -> str:
         # Lengths in front, so that no two requests run together into the same message, whatever they consist of.
-        parts = [part.encode(errors="surrogatepass") for part in (method, disposition, expires, key)]
+        parts = [part.encode(errors="surrogatepass") for part in (method, disposition, expires, sha256, key)]
         message = b"".join(b"%d:%b" % (len(part), part) for part in parts)
         return hmac.digest(self.secret, message, "sha256").hex()

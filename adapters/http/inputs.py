@@ -136,8 +136,11 @@ async def read_json_object(request: Request[Any, Any, Any], *media_types: str) -
     """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared not in media_types:
-        accepted = " or ".join(media_types)
-        raise Problem("unsupported_media_type", f"Send {accepted}.", headers=(("Accept", accepted),))
+        raise Problem(
+            "unsupported_media_type",
+            f"Send {' or '.join(media_types)}.",
+            headers=(("Accept", ", ".join(media_types)),),  # RFC 9110, section 15.5.16
+        )
     body = b"".join([piece async for piece in body_pieces(request, _BODY_MAX_BYTES)])
     try:
         value = msgspec.json.decode(body)

@@ -67,9 +67,9 @@ class ObjectReply:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it: as a file where the server offers that, in pieces elsewhere."""
         try:
-            await _start(send, self.status, self.headers)
             path = self.body.path
             if path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
+                await _start(send, self.status, self.headers)
                 await send({"type": "http.response.pathsend", "path": path})
             else:
                 await self._stream(receive, send)
@@ -77,21 +77,30 @@ class ObjectReply:
             self.body.close()
 
     async def _stream(self, receive: Receive, send: Send) -> None:
+        # The first piece comes before the status: what fails until then still gets its problem.
+        piece = await self._piece(self.length)
+        await _start(send, self.status, self.headers)
         # A server may let an application send on and on to a client that is gone.
         gone = asyncio.create_task(_wait_until_gone(receive))
         try:
-            await self._send_pieces(send, gone)
+            left = self.length - len(piece)
+            await _send_piece(send, piece, left)
+            while left > 0 and not gone.done():
+                piece = await self._piece(left)
+                left -= len(piece)
+                await _send_piece(send, piece, left)
         finally:
             gone.cancel()
 
-    async def _send_pieces(self, send: Send, gone: "asyncio.Task[None]") -> None:
-        left = self.length
-        while left > 0 and not gone.done():
-            chunk = await sync_to_thread(self.body.read, min(left, _CHUNK_BYTES))
-            if not chunk:
-                raise EOFError("the object ended before its length")
-            left -= len(chunk)
-            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+    async def _piece(self, left: int) -> bytes:
+        piece = await sync_to_thread(self.body.read, min(left, _CHUNK_BYTES))
+        if not piece:
+            raise EOFError("the object ended before its length")
+        return piece
+
+
+async def _send_piece(send: Send, piece: bytes, left: int) -> None:
+    await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
 
 
 async def _wait_until_gone(receive: Receive) -> None:

@@ -87,7 +87,8 @@ async def _receive(request: Request[Any, Any, Any], boundary: str, form: "_FormR
                 if form.spool.pending_bytes >= _BATCH_BYTES:
                     await form.spool.flush()
     except MultipartError as error:
-        raise Problem("invalid_form", f"The form is malformed: {error}.") from error
+        # The first argument is the parser's sentence; a second one would be an exception from its inside.
+        raise Problem("invalid_form", f"The form is malformed: {error.args[0]}.") from error
 
 
 class _FormReader:

@@ -18,6 +18,7 @@ from adapters.observability.requests import Observation
 from application.bus import CallNext, Message
 from domain.errors import CalotypeError
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -53,10 +54,15 @@ class Metrics:
         )
 
     def observe_request(self, observation: Observation) -> None:
-        """Count a request. Paths that lead nowhere share one label, so that nobody can make labels at will."""
+        """Count a request.
+
+        Paths that lead nowhere share one label, and so do methods that nobody answers: each label's counts stay in
+        memory for ever, so nobody may make some at will.
+        """
         route = observation.route or "none"
-        self._requests.labels(observation.method, route, str(observation.status)).inc()
-        self._request_seconds.labels(observation.method, route).observe(observation.duration_s)
+        method = observation.method if observation.method in _METHODS else "other"
+        self._requests.labels(method, route, str(observation.status)).inc()
+        self._request_seconds.labels(method, route).observe(observation.duration_s)
 
     def __call__(self, message: Message, call_next: CallNext, /) -> Any:
         """Be bus middleware: count and time each message."""

@@ -1,7 +1,7 @@
 """Bytes on their way: stretches of a file going up, an object coming down."""
 
+import hashlib
 import io
-from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from botocore.response import StreamingBody
@@ -9,7 +9,7 @@ from botocore.response import StreamingBody
 from adapters.s3.deadline import Deadline
 from adapters.s3.errors import translated
 from application.ports import ObjectInfo
-from domain.errors import Unavailable
+from domain.errors import Damaged, Unavailable
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -100,18 +100,34 @@ class Stretch(io.RawIOBase):
         return data
 
 
-@dataclass(slots=True)
 class S3Body:
-    """ObjectBody over the reply to one GetObject, read as it arrives."""
+    """ObjectBody over the reply to one GetObject, read as it arrives.
 
-    info: ObjectInfo
-    _stream: StreamingBody
+    With ``sha256``, that of all the bytes to come, Damaged is raised in place of the last of them if it is not theirs.
+    """
+
     path: str | None = None
+
+    def __init__(self, info: ObjectInfo, stream: StreamingBody, *, sha256: str | None = None) -> None:
+        self.info = info
+        self._stream = stream
+        self._sha256 = sha256
+        self._digest = hashlib.sha256()
+        self._left = info.size_bytes
 
     def read(self, size: int = -1, /) -> bytes:
         """See ObjectBody.read; a connection that breaks off is Unavailable, never a short object."""
         with translated():
-            return self._stream.read(None if size < 0 else size)
+            data: bytes = self._stream.read(None if size < 0 else size)
+        if self._sha256 is not None and data:
+            self._check(data)
+        return data
+
+    def _check(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._left -= len(data)
+        if self._left <= 0 and self._digest.hexdigest() != self._sha256:
+            raise Damaged(f"the bytes of {self.info.key} are not those that were stored")
 
     def close(self) -> None:
         """See ObjectBody.close; a connection with unread bytes in it ends here, any other was kept already."""

@@ -84,8 +84,13 @@ class S3Objects:
                 raise source.failure from error
             raise
 
-    def open(self, key: str, byte_range: ByteRange | None = None) -> S3Body:
-        """See ObjectStore.open. One GetObject, whose bytes are read as the caller asks for them."""
+    def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> S3Body:
+        """See ObjectStore.open. One GetObject, whose bytes are read as the caller asks for them.
+
+        A whole object is checked as it passes, so a wrong one breaks off before its end. S3 verifies what it stores
+        against checksums of its own (https://docs.aws.amazon.com/AmazonS3/latest/userguide/DataDurability.html), and
+        ranges are left to that.
+        """
         asked: dict[str, Any] = (
             {} if byte_range is None else {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
         )
@@ -94,7 +99,7 @@ class S3Objects:
         # "bytes 0-9/100" (RFC 9110, section 14.4)
         size_bytes = reply["ContentLength"] if byte_range is None else int(reply["ContentRange"].rpartition("/")[2])
         info = _info(key, size_bytes, reply["LastModified"], reply["ContentType"])
-        return S3Body(info, reply["Body"])
+        return S3Body(info, reply["Body"], sha256=sha256 if byte_range is None else None)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""

@@ -33,10 +33,13 @@ class ImageContent:
             Damaged: the record is there, and its object is not what was stored.
         """
         try:
-            body = self._objects.open(self.image.key, byte_range)
+            body = self._objects.open(self.image.key, byte_range, sha256=self.image.sha256)
         except NotFound as absence:
             self._check_still_there()
             raise Damaged(f"the object of image {self.image.image_id} is missing") from absence
+        except Damaged:
+            self._check_still_there()
+            raise
         if body.info.size_bytes != self.image.size_bytes:
             body.close()
             self._check_still_there()

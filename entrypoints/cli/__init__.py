@@ -1,4 +1,4 @@
-"""The command line: the server's side (serve, sweep, config) and the client's (upload, list, get, rm)."""
+"""The command line: the client's side (upload, list, get, rm) and the server's (serve, sweep, snapshot and others)."""
 
 from entrypoints.cli.app import main
 

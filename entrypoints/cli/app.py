@@ -22,9 +22,21 @@ COMMANDS = {
     "sweep": _Lazy(
         "entrypoints.cli.sweep:sweep", "Delete for good what the trash and broken uploads have left once it is due."
     ),
+    "snapshot": _Lazy(
+        "entrypoints.cli.snapshot:snapshot",
+        "Put all images and all that is known of them into one archive, while the service runs.",
+    ),
+    "restore": _Lazy(
+        "entrypoints.cli.restore:restore", "Make a data folder of an archive that `calotype snapshot` made."
+    ),
+    "audit": _Lazy("entrypoints.cli.audit:audit", "Compare what is recorded with what is stored, in both directions."),
     "config": _Lazy(
         "entrypoints.cli.config:config",
         "Print the settings in force, as read from the environment and .env, without secrets.",
+    ),
+    "bootstrap": _Lazy(
+        "entrypoints.cli.bootstrap:bootstrap",
+        "Create the bucket and the tables on AWS, or make them as they should be.",
     ),
     "upload": _Lazy("entrypoints.cli.upload:upload", "Upload images and folders of images."),
     "list": _Lazy("entrypoints.cli.listing:list_images", "List images, newest first."),
@@ -80,7 +92,7 @@ Each command explains itself: calotype COMMAND --help
 def cli() -> None:
     """Store images and get them back.
 
-    serve, sweep and config are the server's side; upload, list, get and rm talk to any Calotype server over HTTP.
+    upload, list, get and rm talk to any Calotype server over HTTP; the others are the server's side.
     """
 
 

@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from entrypoints.settings import SettingsError, load_settings
+from entrypoints.settings import SettingsError, load_settings, unknown_variables, variables
 
 
 @click.command()
@@ -14,6 +14,8 @@ def config(*, as_json: bool) -> None:
         settings = load_settings()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
+    for name in unknown_variables(variables()):
+        click.echo(f"warning: {name} is not a setting", err=True)
     environment = settings.environment()
     environment["CALOTYPE_PUBLIC_URL"] = settings.base_url
     if as_json:

@@ -1,10 +1,8 @@
 """``calotype serve``: the service itself."""
 
-import os
-
 import click
 
-from entrypoints.settings import SettingsError, load_settings, unknown_variables
+from entrypoints.settings import Settings, SettingsError, load_settings, unknown_variables, variables
 
 
 @click.command()
@@ -23,12 +21,18 @@ def serve(host: str | None, port: int | None, workers: int | None, data_dir: str
         raise click.ClickException(str(error)) from error
     from entrypoints import server  # noqa: PLC0415 (a server's weight, only when serving)
 
-    for name in unknown_variables(os.environ):
+    for name in unknown_variables(variables()):
         click.echo(f"warning: {name} is not a setting", err=True)
     try:
         with server.ready(settings) as run:
-            click.echo(f"Calotype serves {settings.base_url} from {settings.data_path}", err=True)
+            click.echo(f"Calotype serves {settings.base_url} from {_stores(settings)}", err=True)
             click.echo(f"The API is described at {settings.base_url}/docs", err=True)
             run()
     except server.CannotServe as error:
         raise click.ClickException(str(error)) from error
+
+
+def _stores(settings: Settings) -> str:
+    if settings.storage == "aws":
+        return f"DynamoDB and S3 (bucket {settings.bucket}, tables {settings.table_prefix}images-*)"
+    return str(settings.data_path)

@@ -40,7 +40,9 @@ def new_account(request: pytest.FixtureRequest) -> NewAccount:
 def service(new_account: NewAccount, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("service")
     (root / "tmp").mkdir()
-    with Service(root / "data", account=new_account(), settings={"TMPDIR": str(root / "tmp")}) as running:
+    # It never sweeps: what goes and comes must be the tests' own doing.
+    settings = {"TMPDIR": str(root / "tmp"), "CALOTYPE_SWEEP_INTERVAL_S": "86400"}
+    with Service(root / "data", account=new_account(), settings=settings) as running:
         yield running
 
 

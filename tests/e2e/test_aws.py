@@ -248,6 +248,24 @@ def test_a_deletion_leaves_no_version_behind(account: Account, opened: Stores) -
     assert account.stored() == set()
 
 
+@on_aws_alone
+def test_bytes_that_were_changed_in_the_bucket_never_come_out_whole(api: Api, service: Service) -> None:
+    small, large = (_changed(service, api.uploaded(pictures.big_jpeg(size))) for size in (10_000, 3 * MIB))
+    problem(api.get(small), 500, "object_damaged")
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        api.get(large)
+
+
+def _changed(service: Service, image: Document) -> str:
+    """Change a byte of an image's object; return the image's id."""
+    assert service.account is not None
+    s3, place = service.account.s3, {"Bucket": service.account.bucket, "Key": image["s3_key"]}
+    content = bytearray(s3.get_object(**place)["Body"].read())
+    content[5000] ^= 1
+    s3.put_object(**place, Body=bytes(content))
+    return str(image["image_id"])
+
+
 # ---- broken connections
 
 
@@ -375,6 +393,29 @@ def test_stores_that_are_away_make_the_service_unready_within_two_seconds(
         else:
             os.kill(ministack.pid, signal.SIGCONT)
         wait_until_ready(service)
+
+
+def test_stores_that_hang_are_a_503_inside_the_deadline(own: tuple[Ministack, Account], tmp_path: Path) -> None:
+    ministack, account = own
+    with Service(tmp_path / "data", settings=account.environment) as service:
+        api = Api(service, "ann")
+        image_id = api.uploaded()["image_id"]
+        os.kill(ministack.pid, signal.SIGSTOP)
+        asks: list[Callable[[], httpx.Response]] = [
+            api.upload,
+            lambda: api.get(image_id),
+            lambda: api.metadata(image_id),
+            lambda: api.http.get(IMAGES),
+        ]
+        for ask in asks:
+            begun = time.monotonic()
+            assert check_problem(ask())["status"] == httpx.codes.SERVICE_UNAVAILABLE
+            assert time.monotonic() - begun < 10
+        os.kill(ministack.pid, signal.SIGCONT)
+        wait_until_ready(service)
+        assert api.get(image_id).content == pictures.jpeg()
+        assert api.ids() == [image_id]
+        api.close()
 
 
 def test_a_service_that_starts_before_its_stores_waits_for_them(own: tuple[Ministack, Account], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests import pictures
-from tests.e2e.client import DOCUMENT_FIELDS, IMAGES, Api, document, offered_name, problem
+from tests.e2e.client import DOCUMENT_FIELDS, IMAGES, Api, document, fetch, offered_name, problem
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -262,5 +262,5 @@ def test_an_odd_name_comes_back_in_the_header_as_it_was_sent(api: Api, name: str
     assert image["filename"] == stored
     response = api.get(image["image_id"])
     assert offered_name(response) == stored
-    url = api.http.get(image["presigned_url"])
+    url = fetch(image["presigned_url"])
     assert (url.status_code, url.content, offered_name(url)) == (200, response.content, stored)

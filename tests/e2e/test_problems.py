@@ -307,7 +307,8 @@ def test_each_request_has_an_id_of_its_own(api: Api) -> None:
 def test_a_request_leaves_one_line_in_the_log_without_its_secrets(api: Api, service: Service) -> None:
     image = api.uploaded()
     wanted = f"log-{uuid.uuid4()}"
-    fetch(image["presigned_url"], X_Request_ID=wanted)
+    fetch(image["presigned_url"])
+    document(api.metadata(image["image_id"], X_Request_ID=wanted))
     lines = [line for line in service.log.read_text().splitlines() if wanted in line and '"request"' in line]
     assert len(lines) == 1
     assert json.loads(lines[0])["status"] == 200

@@ -256,6 +256,12 @@ def test_a_form_that_breaks_a_rule_is_refused(api: Api, parts: list[Part], code:
 
 
 @pytest.mark.usefixtures("leaves_nothing")
+def test_what_is_said_of_a_broken_form_is_a_sentence(api: Api) -> None:
+    refusal = problem(api.post_form([Part(b'Content-Disposition: form-data; name="\xff"', b"x")]), 400, "invalid_form")
+    assert refusal["detail"] == "The form is malformed: Segment header failed to decode."
+
+
+@pytest.mark.usefixtures("leaves_nothing")
 def test_all_that_is_wrong_with_a_form_is_told_at_once(api: Api) -> None:
     parts = [text_part("title", b""), text_part("tags", b"t" * 65), text_part("colour", b"red")]
     answer = problem(api.post_form(parts), 400, "invalid_input")

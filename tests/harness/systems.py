@@ -16,6 +16,7 @@ import httpx
 
 from adapters.events import SubscribedEvents
 from adapters.filesystem import FilesystemObjects, load_secret
+from adapters.filesystem.disk import Disk
 from adapters.imaging import PillowInspector
 from adapters.memory import FixedClock, MemoryMetadata, MemoryObjects
 from adapters.sqlite import SqliteMetadata
@@ -136,14 +137,27 @@ def memory_stores(
     return open_stores
 
 
-def embedded_stores(folder: Path) -> OpenStores:
+class _Unsynced(Disk):
+    def sync(self, descriptor: int) -> None:
+        """Don't wait for the disk."""
+
+
+def embedded_stores(folder: Path, *, synced: bool = True) -> OpenStores:
+    """Without ``synced`` a power cut would lose things: for harnesses that cut none, and have no time."""
+
     @contextmanager
     def open_stores(clock: Clock) -> Iterator[Stores]:
         folder.mkdir(exist_ok=True)
         objects = FilesystemObjects(
-            folder / "objects", clock=clock, public_url="http://test", secret=load_secret(folder / "secret")
+            folder / "objects",
+            clock=clock,
+            public_url="http://test",
+            secret=load_secret(folder / "secret"),
+            disk=Disk() if synced else _Unsynced(),
         )
         with SqliteMetadata(folder / "catalog.sqlite3") as metadata:
+            if not synced:
+                metadata._writer.fetch("PRAGMA synchronous = OFF")
             yield Stores(metadata, objects, lambda: {str(path) for path in folder.glob("objects/*/*/partial/*")})
 
     return open_stores

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import pytest
+
 from adapters.dynamodb import DynamoMetadata, Patience
 from application.ports import Clock
 from tests.harness.systems import BusSystem, Stores
@@ -37,5 +39,6 @@ class AwsSystem(BusSystem):
         self._moto.close()
 
 
-def test_the_bus_on_dynamodb_and_s3_does_what_the_model_says() -> None:
-    run(AwsSystem, examples=5, steps=30)
+def test_the_bus_on_dynamodb_and_s3_does_what_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")  # it is for the end-to-end tests
+    run(AwsSystem, examples=4, steps=30)

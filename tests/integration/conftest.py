@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from adapters.dynamodb import Patience
 from adapters.memory import MemoryMetadata
 from adapters.sqlite import SqliteMetadata
 from tests.builders import Catalog, OpenCatalog
+from tests.integration.dynamodb_on_moto import dynamodb_on_moto
 
 # No deadline, because the machine may be busy. A function's fixtures may serve all examples: those used with
 # properties are factories, and each example makes its own store.
@@ -21,6 +23,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("integration")
+
+
+@pytest.fixture(autouse=True)
+def _moto_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the clients of these tests from where AWS_ENDPOINT_URL sends the end-to-end tests."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
@@ -38,7 +47,15 @@ def _sqlite(folder: Path) -> Iterator[Catalog]:
         yield metadata
 
 
-_CATALOGS = {"memory": _memory, "sqlite": _sqlite}
+@contextmanager
+def _dynamodb(folder: Path) -> Iterator[Catalog]:
+    del folder
+    # moto knows no throttling; what a race of threads takes to settle is the machine's affair.
+    with dynamodb_on_moto(patience=Patience(deadline_s=60)) as dynamo:
+        yield dynamo.metadata
+
+
+_CATALOGS = {"memory": _memory, "sqlite": _sqlite, "dynamodb": _dynamodb}
 
 
 @pytest.fixture(params=_CATALOGS)
@@ -52,6 +69,13 @@ def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> OpenCatalog:
         return _CATALOGS[request.param](folder)
 
     return open_one
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest, open_catalog: OpenCatalog) -> float:
+    """How much of a long test there is time for: moto copies whole tables for each transaction."""
+    del open_catalog
+    return 0.12 if request.node.callspec.params["open_catalog"] == "dynamodb" else 1.0
 
 
 @pytest.fixture

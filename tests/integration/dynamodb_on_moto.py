@@ -13,7 +13,7 @@ import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from moto import mock_aws
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
@@ -119,6 +119,11 @@ def lose_the_reply(request: AWSPreparedRequest, go: Go) -> AWSResponse:
 def never_arrive(request: AWSPreparedRequest, go: Go) -> AWSResponse:
     del go
     raise ReadTimeoutError(endpoint_url=request.url)
+
+
+def meet_nobody(request: AWSPreparedRequest, go: Go) -> AWSResponse:
+    del go
+    raise EndpointConnectionError(endpoint_url=request.url)
 
 
 def refuse(code: str, *reasons: str, status: int = 400) -> Fault:

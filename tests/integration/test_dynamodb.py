@@ -27,6 +27,7 @@ from tests.integration.dynamodb_on_moto import (
     dynamodb_on_moto,
     edit,
     lose_the_reply,
+    meet_nobody,
     never_arrive,
     refuse,
 )
@@ -357,6 +358,7 @@ def test_a_restoration_does_not_bring_back_an_older_state(dynamo: Dynamo) -> Non
         refuse("InternalServerError", status=500),
         refuse("SomethingNew", status=503),
         never_arrive,
+        meet_nobody,
     ],
 )
 def test_conflicts_throttling_and_failures_are_tried_again(dynamo: Dynamo, fault: Any) -> None:
@@ -366,7 +368,7 @@ def test_conflicts_throttling_and_failures_are_tried_again(dynamo: Dynamo, fault
     assert dynamo.wire.sent == ["GetItem", *["TransactWriteItems"] * 3]
 
 
-@pytest.mark.parametrize("fault", [refuse("ThrottlingException"), never_arrive])
+@pytest.mark.parametrize("fault", [refuse("ThrottlingException"), never_arrive, meet_nobody])
 def test_what_does_not_end_is_unavailable_within_the_deadline(fault: Any) -> None:
     waits = Waits()
     with dynamodb_on_moto(patience=waits.patience(deadline_s=3)) as dynamo:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,10 +23,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 
 from adapters.filesystem import FilesystemObjects, load_secret
+from adapters.filesystem.contents import KnownContents
 from adapters.filesystem.disk import Disk
 from adapters.filesystem.layout import place_of_key
 from adapters.memory import FixedClock
-from application.ports import StoredObject
+from application.ports import ByteRange, Permit, StoredObject
 from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image, object_prefix
 from domain.values import Description, Filename, ImageId, MediaType, Title, UserId
@@ -707,6 +709,104 @@ def test_a_ping_tells_that_the_folder_is_gone(root: Path) -> None:
         objects.ping()
 
 
+# ---- bytes that are not what was stored
+
+
+def flip_a_byte(path: Path, at: int = 100) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def the_file(root: Path, target: StoredObject) -> Path:
+    return Path(os.fsdecode(place_of_key(os.fsencode(root), target.key).path))
+
+
+def checked(objects: FilesystemObjects, target: StoredObject, byte_range: ByteRange | None = None) -> bytes:
+    with closing(objects.open(target.key, byte_range, sha256=target.sha256)) as body:
+        return body.read()
+
+
+def settle() -> None:
+    """Wait until the stamps of a write are old enough to be told from those of the next."""
+    time.sleep(0.03)
+
+
+def test_a_byte_that_changed_after_it_was_checked_is_found(root: Path) -> None:
+    objects, target = store(root), promised()
+    put(objects, target)
+    settle()
+    assert checked(objects, target) == JPEG
+    flip_a_byte(the_file(root, target))
+    for byte_range in (None, ByteRange(0, 5)):
+        with pytest.raises(Damaged):
+            checked(objects, target, byte_range)
+    flip_a_byte(the_file(root, target))
+    assert checked(objects, target) == JPEG
+
+
+def test_a_change_is_found_even_if_the_time_of_writing_is_put_back(root: Path) -> None:
+    objects, target = store(root), promised()
+    put(objects, target)
+    settle()
+    assert checked(objects, target) == JPEG
+    path = the_file(root, target)
+    before = path.stat()
+    flip_a_byte(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(Damaged):
+        checked(objects, target)
+
+
+def test_stamps_are_relied_on_only_when_the_kernel_s_clock_has_moved_since(tmp_path: Path) -> None:
+    path, known = tmp_path / "file", KnownContents()
+    path.write_bytes(JPEG)
+    with path.open("rb") as file:
+        # The same stamps each time, as a kernel gives them whose clock stands still between two writes.
+        stamps = os.fstat(file.fileno())
+        first = known.sha256(b"file", file.fileno(), stamps)
+        flip_a_byte(path)
+        second = known.sha256(b"file", file.fileno(), stamps)
+        assert first != second
+        settle()
+        assert known.sha256(b"file", file.fileno(), stamps) == second
+        flip_a_byte(path)
+        assert known.sha256(b"file", file.fileno(), stamps) == second
+
+
+def test_a_file_is_read_whole_once_and_not_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, target = store(root), promised(PIECES)
+    put(objects, target, PIECES)
+    settle()
+    pread, lengths = os.pread, list[int]()
+
+    def counted(descriptor: int, size: int, at: int) -> bytes:
+        lengths.append(len(data := pread(descriptor, size, at)))
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    assert checked(objects, target) == PIECES
+    assert sum(lengths) >= len(PIECES)
+    lengths.clear()
+    assert checked(objects, target) == PIECES
+    assert checked(objects, target, ByteRange(7, 9)) == PIECES[7:9]
+    assert sum(lengths) < 1000
+
+
+def test_what_is_known_of_files_has_a_bound(root: Path) -> None:
+    known = KnownContents()
+    path = root / "file"
+    root.mkdir()
+    path.write_bytes(JPEG)
+    settle()
+    with path.open("rb") as file:
+        for number in range(20_000):
+            known.sha256(b"%d" % number, file.fileno(), os.fstat(file.fileno()))
+    assert len(known._known) == 16_384
+
+
 # ---- signed URLs
 
 
@@ -743,7 +843,7 @@ def test_a_signed_url_is_honoured_until_it_expires(root: Path) -> None:
     assert key == target.key
     assert datetime.fromtimestamp(int(parameters["expires"]), UTC) == signed.expires_at
     clock.advance(timedelta(seconds=60, microseconds=749_999))
-    assert objects.permitted("GET", key, parameters) == "attachment"
+    assert objects.permitted("GET", key, parameters) == Permit(target.sha256, "attachment")
     clock.advance(timedelta(microseconds=1))
     assert objects.permitted("GET", key, parameters) is None
 
@@ -751,7 +851,7 @@ def test_a_signed_url_is_honoured_until_it_expires(root: Path) -> None:
 def test_a_signed_url_permits_nothing_else(root: Path) -> None:
     objects, target = store(root), promised()
     key, parameters = _request(objects.signed_url(_image(target), disposition="inline", ttl_s=60).url)
-    assert objects.permitted("GET", key, parameters) == "inline"
+    assert objects.permitted("GET", key, parameters) == Permit(target.sha256, "inline")
     assert objects.permitted("POST", key, parameters) is None
     assert objects.permitted("GET", "../../etc/passwd", parameters) is None
 

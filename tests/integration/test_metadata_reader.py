@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position
@@ -249,36 +249,40 @@ def matches(image: Image, which: Filter) -> bool:
             return any(carried) if match == "any" else all(carried)
 
 
-@given(library=libraries, which=filters, limit=limits)
-def test_the_pages_of_a_listing_are_the_whole_of_it_newest_first(
-    open_catalog: OpenCatalog, library: list[Image], which: Filter, limit: int
-) -> None:
-    expected = [image for image in library if image.owner == ANN and matches(image, which)]
-    expected.sort(key=lambda image: (image.created_at, image.image_id), reverse=True)
-    with open_catalog() as catalog:
-        for image in library:
-            stored(catalog, image)
-        found = list(pages(catalog, which, limit=limit))
-    assert [image for page in found for image in page] == expected
-    assert len(found) == max(1, -(-len(expected) // limit))
+def test_the_pages_of_a_listing_are_the_whole_of_it_newest_first(open_catalog: OpenCatalog, scale: float) -> None:
+    @settings(max_examples=round(60 * scale))
+    @given(library=libraries, which=filters, limit=limits)
+    def law(library: list[Image], which: Filter, limit: int) -> None:
+        expected = [image for image in library if image.owner == ANN and matches(image, which)]
+        expected.sort(key=lambda image: (image.created_at, image.image_id), reverse=True)
+        with open_catalog() as catalog:
+            for image in library:
+                stored(catalog, image)
+            found = list(pages(catalog, which, limit=limit))
+        assert [image for page in found for image in page] == expected
+        assert len(found) == max(1, -(-len(expected) // limit))
+
+    law()
 
 
-@given(
-    carried=st.lists(st.lists(st.sampled_from("ab"), unique=True), max_size=40),
-    tags=st.sampled_from(["ab", "ba", "aab"]),
-    match=st.sampled_from(["any", "all", "all"]),
-    limit=st.integers(1, 40),
-)
-def test_tags_in_any_pattern_find_just_the_images_that_carry_them(
-    open_catalog: OpenCatalog, carried: list[list[str]], tags: str, match: Literal["any", "all"], limit: int
-) -> None:
-    library = [an_image(tags=each, created_at=NOON - age * INSTANT) for age, each in enumerate(carried)]
-    which = ByTags(tuple(map(Tag, tags)), match)
-    with open_catalog() as catalog:
-        for image in library:
-            stored(catalog, image)
-        found = [image for page in pages(catalog, which, limit=limit) for image in page]
-    assert found == [image for image in library if matches(image, which)]
+def test_tags_in_any_pattern_find_just_the_images_that_carry_them(open_catalog: OpenCatalog, scale: float) -> None:
+    @settings(max_examples=round(60 * scale))
+    @given(
+        carried=st.lists(st.lists(st.sampled_from("ab"), unique=True), max_size=40),
+        tags=st.sampled_from(["ab", "ba", "aab"]),
+        match=st.sampled_from(["any", "all", "all"]),
+        limit=st.integers(1, 40),
+    )
+    def law(carried: list[list[str]], tags: str, match: Literal["any", "all"], limit: int) -> None:
+        library = [an_image(tags=each, created_at=NOON - age * INSTANT) for age, each in enumerate(carried)]
+        which = ByTags(tuple(map(Tag, tags)), match)
+        with open_catalog() as catalog:
+            for image in library:
+                stored(catalog, image)
+            found = [image for page in pages(catalog, which, limit=limit) for image in page]
+        assert found == [image for image in library if matches(image, which)]
+
+    law()
 
 
 # What others do between two pages: the image of that number goes to the trash, or gets these tags.
@@ -287,38 +291,43 @@ happenings = st.lists(
 )
 
 
-@given(library=libraries, arrivals=libraries, events=happenings, which=filters, limit=st.integers(1, 3))
 def test_what_is_there_all_the_time_appears_once_whatever_comes_and_goes_between_pages(
-    open_catalog: OpenCatalog,
-    library: list[Image],
-    arrivals: list[Image],
-    events: list[tuple[int, tuple[Tag, ...] | None]],
-    which: Filter,
-    limit: int,
+    open_catalog: OpenCatalog, scale: float
 ) -> None:
-    present = [replace(image, owner=ANN) for image in library]
-    coming = [replace(image, owner=ANN) for image in arrivals if image.image_id not in ids_of(library)]
-    steady = {image.image_id for image in present if matches(image, which)}
-    seen: list[Image] = []
-    with open_catalog() as catalog:
-        for image in present:
-            stored(catalog, image)
-        for page in pages(catalog, which, limit=limit):
-            seen.extend(page)
-            if coming:
-                stored(catalog, coming.pop())
-            if events and present:
-                number, tags = events.pop()
-                image = present.pop(number % len(present))
-                if tags is None or not matches(replace(image, tags=tags), which):
-                    steady.discard(image.image_id)
-                if tags is None:
-                    catalog.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
-                else:
-                    catalog.update(ANN, image.image_id, retagged(tags))
-    shown = ids_of(seen)
-    assert len(shown) == len(set(shown))
-    assert steady <= set(shown)
+    @settings(max_examples=round(60 * scale))
+    @given(library=libraries, arrivals=libraries, events=happenings, which=filters, limit=st.integers(1, 3))
+    def law(
+        library: list[Image],
+        arrivals: list[Image],
+        events: list[tuple[int, tuple[Tag, ...] | None]],
+        which: Filter,
+        limit: int,
+    ) -> None:
+        present = [replace(image, owner=ANN) for image in library]
+        coming = [replace(image, owner=ANN) for image in arrivals if image.image_id not in ids_of(library)]
+        steady = {image.image_id for image in present if matches(image, which)}
+        seen: list[Image] = []
+        with open_catalog() as catalog:
+            for image in present:
+                stored(catalog, image)
+            for page in pages(catalog, which, limit=limit):
+                seen.extend(page)
+                if coming:
+                    stored(catalog, coming.pop())
+                if events and present:
+                    number, tags = events.pop()
+                    image = present.pop(number % len(present))
+                    if tags is None or not matches(replace(image, tags=tags), which):
+                        steady.discard(image.image_id)
+                    if tags is None:
+                        catalog.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
+                    else:
+                        catalog.update(ANN, image.image_id, retagged(tags))
+        shown = ids_of(seen)
+        assert len(shown) == len(set(shown))
+        assert steady <= set(shown)
+
+    law()
 
 
 def retagged(tags: tuple[Tag, ...]) -> Callable[[Image], Revision]:

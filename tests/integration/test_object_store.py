@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from adapters.filesystem import FilesystemObjects
 from adapters.filesystem.disk import Disk
 from adapters.memory import FixedClock, MemoryObjects
-from application.ports import ByteRange, Disposition, ObjectStore, StoredObject
-from domain.errors import CalotypeError, Conflict, NotFound, Unavailable
+from application.ports import ByteRange, Disposition, ObjectBody, ObjectStore, StoredObject
+from domain.errors import CalotypeError, Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image, object_prefix
 from domain.values import Description, Filename, ImageId, MediaType, Title, UserId
 from tests.integration.s3_on_moto import objects_on, s3_on_moto
@@ -466,6 +466,40 @@ def test_objects_may_come_and_go_under_a_listing(world: World) -> None:
 
 def test_a_store_that_is_well_answers_a_ping(world: World) -> None:
     world.objects.ping()
+
+
+def test_what_is_asked_for_by_its_digest_is_checked(world: World) -> None:
+    target = world.stored(PIECES)
+    with closing(world.objects.open(target.key, sha256=target.sha256)) as body:
+        assert read_in_pieces(body) == PIECES
+    with closing(world.objects.open(target.key, ByteRange(3, 7), sha256=target.sha256)) as body:
+        assert body.read() == PIECES[3:7]
+
+
+@pytest.mark.parametrize("data", [JPEG, PIECES])
+def test_another_content_than_asked_for_is_never_given_whole(world: World, data: bytes) -> None:
+    target = world.stored(data)
+    given = bytearray()
+    with (  # noqa: PT012 (which of the two raises is the store's to choose)
+        pytest.raises(Damaged),
+        closing(world.objects.open(target.key, sha256=hashlib.sha256(b"x").hexdigest())) as body,
+    ):
+        while piece := body.read(1000):
+            given += piece
+    assert len(given) < len(data)
+
+
+def test_another_content_read_at_once_is_not_given_either(world: World) -> None:
+    target = world.stored()
+    with (
+        pytest.raises(Damaged),
+        closing(world.objects.open(target.key, sha256=hashlib.sha256(b"x").hexdigest())) as body,
+    ):
+        body.read()
+
+
+def read_in_pieces(body: ObjectBody) -> bytes:
+    return b"".join(iter(lambda: body.read(100_000), b""))
 
 
 def assert_absent(world: World, target: StoredObject) -> None:

@@ -178,6 +178,12 @@ def test_another_content_type_is_refused(content_type: str) -> None:
     assert _code(_request([b"{}"], content_type)) == "unsupported_media_type"
 
 
+def test_whoever_sends_another_content_type_is_told_those_that_are_read_as_a_list() -> None:
+    with pytest.raises(Problem) as refusal:
+        _read(_request([b"{}"], "text/plain"), MERGE_PATCH, JSON)
+    assert refusal.value.headers == (("Accept", "application/merge-patch+json, application/json"),)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"1", b"{} {}", b'{"a": "\xff"}', b'{"a": "\\ud800"}', b"[" * 100_000]
 )

@@ -192,13 +192,15 @@ def test_a_record_without_its_object_is_damaged() -> None:
         content_of(world, image).open()
 
 
-def test_an_object_of_another_size_is_damaged() -> None:
+@pytest.mark.parametrize("data", [b"jpeg!", b"jpeG"])
+@pytest.mark.parametrize("byte_range", [None, ByteRange(0, 2)])
+def test_an_object_of_other_bytes_is_damaged(data: bytes, byte_range: ByteRange | None) -> None:
     world = World()
     image = world.upload(b"jpeg").image
     stored = world.objects.objects[image.key]
-    world.objects.objects[image.key] = stored._replace(info=replace(stored.info, size_bytes=5), data=b"jpeg!")
-    with pytest.raises(Damaged, match="another size"):
-        content_of(world, image).open()
+    world.objects.objects[image.key] = stored._replace(info=replace(stored.info, size_bytes=len(data)), data=data)
+    with pytest.raises(Damaged, match=str(image.image_id)):
+        content_of(world, image).open(byte_range)
 
 
 def test_an_image_purged_between_its_record_and_its_bytes_is_not_found() -> None:
@@ -211,7 +213,7 @@ def test_an_image_purged_between_its_record_and_its_bytes_is_not_found() -> None
         content.open()
 
 
-@pytest.mark.parametrize("data", [b"jpeg", b"another length"])
+@pytest.mark.parametrize("data", [b"jpeg", b"JPEG", b"another length"])
 @pytest.mark.parametrize("filename", ["cat.jpg", "dog.jpg"])
 def test_an_image_whose_id_went_to_a_later_upload_is_not_damaged(data: bytes, filename: str) -> None:
     world = World()

@@ -8,13 +8,15 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from adapters.filesystem.signing import UrlSigner
-from application.ports import Disposition
+from application.ports import Disposition, Permit
 from domain.values import Filename
 
 FOLDER = "images/00000000-0000-4000-8000-000000000001/"
 KEY = f"{FOLDER}photo.jpg"
 EXPIRES = 1_800_000_000
 SIGNER = UrlSigner("http://localhost:8000", b"s" * 32)
+SHA256 = "ab" * 32
+INLINE = Permit(SHA256, "inline")
 
 dispositions = st.sampled_from(["inline", "attachment"])
 keys = st.text(max_size=300).map(lambda text: FOLDER + Filename(text))
@@ -28,35 +30,36 @@ def taken_apart(url: str) -> tuple[str, dict[str, str]]:
     return unquote(parts.path.removeprefix("/objects/"), errors="strict"), dict(pairs)
 
 
-def verdict(url: str, *, method: str = "GET", at: float = EXPIRES - 1.0, signer: UrlSigner = SIGNER) -> str | None:
+def verdict(url: str, *, method: str = "GET", at: float = EXPIRES - 1.0, signer: UrlSigner = SIGNER) -> Permit | None:
     key, params = taken_apart(url)
     return signer.verified(method, key, params, at=at)
 
 
 @given(key=keys, disposition=dispositions, expires=st.integers(1, 10**11))
 def test_a_signed_url_is_honoured_until_it_expires(key: str, disposition: Disposition, expires: int) -> None:
-    url = SIGNER.url(key, disposition, expires)
+    permit = Permit(SHA256, disposition)
+    url = SIGNER.url(key, permit, expires)
     assert url.isascii()
     assert taken_apart(url)[0] == key
-    assert verdict(url, at=expires - 0.001) == disposition
+    assert verdict(url, at=expires - 0.001) == permit
     assert verdict(url, at=expires) is None
     assert verdict(url, at=expires + 1) is None
 
 
 def test_a_signed_url_shows_what_it_promises() -> None:
-    url = SIGNER.url(f"{FOLDER}é a?.jpg", "inline", EXPIRES)
+    url = SIGNER.url(f"{FOLDER}é a?.jpg", INLINE, EXPIRES)
     path, query = url.split("?")
     assert path == f"http://localhost:8000/objects/{FOLDER}%C3%A9%20a%3F.jpg"
-    assert re.fullmatch(rf"expires={EXPIRES}&disposition=inline&signature=[0-9a-f]{{64}}", query)
+    assert re.fullmatch(rf"expires={EXPIRES}&disposition=inline&sha256={SHA256}&signature=[0-9a-f]{{64}}", query)
 
 
 def test_a_slash_behind_the_public_url_does_not_count() -> None:
-    assert UrlSigner("https://host/base/", b"s" * 32).url(KEY, "inline", 1).startswith("https://host/base/objects/")
+    assert UrlSigner("https://host/base/", b"s" * 32).url(KEY, INLINE, 1).startswith("https://host/base/objects/")
 
 
 @given(data=st.data(), key=keys, disposition=dispositions)
 def test_a_url_with_any_character_changed_is_refused(data: st.DataObject, key: str, disposition: Disposition) -> None:
-    key, params = taken_apart(SIGNER.url(key, disposition, EXPIRES))
+    key, params = taken_apart(SIGNER.url(key, Permit(SHA256, disposition), EXPIRES))
     parts = {"key": key, **params}
     field = data.draw(st.sampled_from(sorted(parts)))
     position = data.draw(st.integers(0, len(parts[field]) - 1))
@@ -67,9 +70,9 @@ def test_a_url_with_any_character_changed_is_refused(data: st.DataObject, key: s
     assert SIGNER.verified("GET", parts.pop("key"), parts, at=EXPIRES - 1) is None
 
 
-@given(field=st.sampled_from(["key", "expires", "disposition", "signature"]), value=st.text())
+@given(field=st.sampled_from(["key", "expires", "disposition", "sha256", "signature"]), value=st.text())
 def test_a_url_with_any_part_replaced_is_refused_without_a_fuss(field: str, value: str) -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     parts = {"key": key, **params}
     assume(parts[field] != value)
     parts[field] = value
@@ -80,34 +83,34 @@ def test_a_url_with_any_part_replaced_is_refused_without_a_fuss(field: str, valu
     "expires", ["", "-1", "1e9", "9" * 5000, " 1800000000", "1800000000\n", "١٨٠٠٠٠٠٠٠٠", "\ud800"]
 )
 def test_a_malformed_expiry_is_refused(expires: str) -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     assert SIGNER.verified("GET", key, params | {"expires": expires}, at=0) is None
 
 
 @pytest.mark.parametrize("signature", ["", "é" * 64, "\ud800", "f" * 64, "0" * 10_000, "\0"])
 def test_a_malformed_signature_is_refused(signature: str) -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     assert SIGNER.verified("GET", key, params | {"signature": signature}, at=0) is None
 
 
 def test_a_signature_in_capitals_is_refused() -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     assert SIGNER.verified("GET", key, params | {"signature": params["signature"].upper()}, at=0) is None
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "get", "", "GET\n"])
 def test_a_url_is_for_get_alone(method: str) -> None:
-    assert verdict(SIGNER.url(KEY, "inline", EXPIRES), method=method) is None
+    assert verdict(SIGNER.url(KEY, INLINE, EXPIRES), method=method) is None
 
 
 def test_another_secret_is_refused() -> None:
     other = UrlSigner(SIGNER.public_url, b"t" * 32)
-    assert verdict(SIGNER.url(KEY, "inline", EXPIRES), signer=other) is None
+    assert verdict(SIGNER.url(KEY, INLINE, EXPIRES), signer=other) is None
 
 
 def test_missing_and_extra_parameters_are_refused() -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
-    assert SIGNER.verified("GET", key, params, at=0) == "inline"
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
+    assert SIGNER.verified("GET", key, params, at=0) == INLINE
     assert SIGNER.verified("GET", key, params | {"download": "1"}, at=0) is None
     for name in params:
         rest = {other: value for other, value in params.items() if other != name}
@@ -116,15 +119,17 @@ def test_missing_and_extra_parameters_are_refused() -> None:
 
 
 def test_an_expired_url_is_not_extended_by_a_later_expiry() -> None:
-    key, params = taken_apart(SIGNER.url(KEY, "inline", EXPIRES))
+    key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     assert SIGNER.verified("GET", key, params | {"expires": str(EXPIRES + 3600)}, at=EXPIRES) is None
 
 
 @given(
-    st.tuples(*[st.text(alphabet="1:\nab", max_size=6)] * 4), st.tuples(*[st.text(alphabet="1:\nab", max_size=6)] * 4)
+    st.tuples(*[st.text(alphabet="1:\nab", max_size=6)] * 5), st.tuples(*[st.text(alphabet="1:\nab", max_size=6)] * 5)
 )
-@example(("a\nb", "c", "d", ""), ("a", "b", "c", "d\n"))
-def test_other_requests_have_other_signatures(one: tuple[str, str, str, str], other: tuple[str, str, str, str]) -> None:
+@example(("a\nb", "c", "d", "", ""), ("a", "b", "c", "d\n", ""))
+def test_other_requests_have_other_signatures(
+    one: tuple[str, str, str, str, str], other: tuple[str, str, str, str, str]
+) -> None:
     assume(one != other)
     assert SIGNER._signature(*one) != SIGNER._signature(*other)
 

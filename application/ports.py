@@ -8,7 +8,7 @@ caller: it happened wholly, or not at all.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol, Self
 from uuid import UUID
 
 from domain.events import Event
@@ -97,6 +97,12 @@ class ObjectBody(Protocol):
 
     def close(self) -> None:
         """Let go of it. May be repeated."""
+
+    def __enter__(self) -> Self:
+        """Return itself; the block's end closes it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

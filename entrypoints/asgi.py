@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import structlog
 from litestar import Litestar
@@ -52,6 +53,7 @@ def create_application(container: Container, settings: Settings) -> Edge:
         limits=settings.limits,
         presign_ttl_s=settings.presign_ttl_s,
         trash_retention_s=settings.trash_retention_s,
+        public_path=urlsplit(settings.base_url).path,
         signed_objects=stores.signed_objects,
         spool_dir=stores.spool_dir,
         probes={"metadata": stores.metadata.ping, "objects": stores.objects.ping},

@@ -59,16 +59,18 @@ def open(  # noqa: A001 (calotype.open, as in gzip.open)
 
     Args:
         settings: all settings; without them ``CALOTYPE_*`` variables and ``.env`` are read.
-        data_dir: the folder that holds everything; created if need be. A service may use it at the same time.
+        data_dir: the folder that holds everything, for the embedded default; created if need be. A service may use
+            it at the same time.
         subscribers: whom to tell of domain events: ``[calotype.on(calotype.ImageUploaded, print)]``.
 
     Raises:
         SettingsError: a setting can't be used.
         Unavailable: the data folder can't.
     """
-    folder = None if data_dir is None else str(data_dir)
+    # A folder named here means that folder, whatever storage the environment is set up for.
+    chosen = {} if data_dir is None else {"data_dir": str(data_dir), "storage": "embedded"}
     if settings is None:
-        settings = load_settings(data_dir=folder)
-    elif folder is not None:
-        settings = msgspec.structs.replace(settings, data_dir=folder)
+        settings = load_settings(**chosen)
+    elif chosen:
+        settings = msgspec.structs.replace(settings, **chosen)
     return open_bus(settings, subscribers=subscribers)

@@ -35,7 +35,7 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
     with _shared_metrics(settings.workers):
         _check_stores(settings)
         yield Granian(
-            "entrypoints.asgi:create",
+            "entrypoints.worker:create",
             factory=True,
             interface=Interfaces.ASGI,
             address=address,

@@ -52,6 +52,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
 
+    def __post_init__(self) -> None:
+        """Check the values; raise SettingsError with every one that can't be used."""
+        values = ((each, getattr(self, each.name)) for each in msgspec.structs.fields(Settings))
+        faults = [fault for each, value in values if (fault := _converted(each, value, strict=True)[1])]
+        if faults:
+            raise SettingsError("\n".join(faults))
+
     @property
     def base_url(self) -> str:
         """Where clients reach the service: as set, or the address served on. Never taken from a request."""
@@ -118,13 +125,20 @@ def parse_settings(environment: Mapping[str, str], **overrides: object) -> Setti
         raw = environment.get(variable) if raw is None else raw
         if raw is None or raw == "":  # as unset: that is how shells and compose files say it
             continue
-        try:
-            values[each.name] = msgspec.convert(raw, each.type, strict=False)
-        except msgspec.ValidationError as error:
-            faults.append(f"{variable} must be {_accepted(inspect.type_info(each.type)) or error}, not {raw!r}")
+        values[each.name], fault = _converted(each, raw, strict=False)
+        faults.extend(filter(None, [fault]))
     if faults:
         raise SettingsError("\n".join(faults))
     return Settings(**values)
+
+
+def _converted(setting: msgspec.structs.FieldInfo, raw: object, *, strict: bool) -> tuple[Any, str | None]:
+    """Return the value of a setting's type, and what is wrong with it if it can't be that."""
+    try:
+        return msgspec.convert(raw, setting.type, strict=strict), None
+    except msgspec.ValidationError as error:
+        accepted = _accepted(inspect.type_info(setting.type)) or error
+        return None, f"{PREFIX}{setting.name.upper()} must be {accepted}, not {raw!r}"
 
 
 def _accepted(kind: inspect.Type) -> str | None:

@@ -53,7 +53,7 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> Self:
+    def start(self, *, wait: bool = True) -> Self:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALOTYPE_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -69,7 +69,8 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_until_it_answers()
+        if wait:
+            self._wait_until_it_answers()
         return self
 
     def stop(self) -> int:

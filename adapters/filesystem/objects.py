@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from re import Pattern
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from adapters.filesystem.contents import KnownContents
 from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
@@ -66,6 +66,14 @@ class FileBody:
     def close(self) -> None:
         """See ObjectBody.close."""
         self._file.close()
+
+    def __enter__(self) -> Self:
+        """Return itself; the block's end closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
 
 class FilesystemObjects:

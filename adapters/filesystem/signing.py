@@ -8,16 +8,18 @@ from urllib.parse import quote
 
 from application.ports import Disposition, Permit
 
-_PARAMETERS = {"expires", "disposition", "sha256", "signature"}
+_PARAMETERS = {"expires", "disposition", "signature"}
+_DIGEST_CHARS = 64
 _SECRET_MIN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSigner:
-    """Signs and verifies ``{public_url}/objects/{key}?expires=...&disposition=...&sha256=...&signature=...``.
+    """Signs and verifies ``{public_url}/objects/{key}?expires=...&disposition=...&signature=...``.
 
-    The signature is an HMAC-SHA256 (RFC 2104) in hex over method, disposition, expiry, digest and key. The digest is
-    there because nobody reads the record when the URL is used: it says what the object's bytes must be.
+    The signature is the object's SHA-256 and behind it an HMAC-SHA256 (RFC 2104) over method, disposition, expiry,
+    digest and key, both in hex. The digest is there because nobody reads the record when the URL is used: it says
+    what the object's bytes must be.
     """
 
     public_url: str
@@ -33,19 +35,20 @@ class UrlSigner:
         sha256, disposition = permit
         signature = self._signature("GET", disposition, str(expires), sha256, key)
         path = f"{self.public_url.rstrip('/')}/objects/{quote(key, safe='/')}"
-        return f"{path}?expires={expires}&disposition={disposition}&sha256={sha256}&signature={signature}"
+        return f"{path}?expires={expires}&disposition={disposition}&signature={sha256}{signature}"
 
     def verified(self, method: str, key: str, params: Mapping[str, str], *, at: float) -> Permit | None:
         """Return what is granted if ``url`` made this request's URL and it holds at ``at``, in Unix seconds.
 
-        Key and parameters are as decoded from the URL; anything else than the four parameters is refused.
+        Key and parameters are as decoded from the URL; anything else than the three parameters is refused.
         """
         if params.keys() != _PARAMETERS:
             return None
-        disposition, expires, sha256 = params["disposition"], params["expires"], params["sha256"]
+        disposition, expires = params["disposition"], params["expires"]
+        sha256, signature = params["signature"][:_DIGEST_CHARS], params["signature"][_DIGEST_CHARS:]
         expected = self._signature(method, disposition, expires, sha256, key)
         # compare_digest takes text only in ASCII, so bytes; what can't be encoded can't be hexadecimal either.
-        if not hmac.compare_digest(expected.encode(), params["signature"].encode(errors="replace")):
+        if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
             return None
         # Signed by us, so all are as `url` wrote them: expires is a number, and disposition one of the two.
         return Permit(sha256, cast("Disposition", disposition)) if at < int(expires) else None

@@ -29,6 +29,8 @@ class Context:
     limits: Limits
     presign_ttl_s: int
     trash_retention_s: int
+    public_path: str = ""
+    """What the gateway in front puts before every path; links to the API begin with it."""
     signed_objects: SignedObjects | None = None
     spool_dir: Path | None = None
     probes: Mapping[str, Callable[[], None]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import quote
 
 from application.ports import ByteRange, Clock, Disposition, ObjectInfo, SignedUrl, StoredObject
@@ -34,6 +34,14 @@ class MemoryBody:
     def close(self) -> None:
         """See ObjectBody.close."""
         self._stream.close()
+
+    def __enter__(self) -> Self:
+        """Return itself; the block's end closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
 
 @dataclass(slots=True)

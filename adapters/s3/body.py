@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from botocore.response import StreamingBody
 
@@ -132,3 +132,11 @@ class S3Body:
     def close(self) -> None:
         """See ObjectBody.close; a connection with unread bytes in it ends here, any other was kept already."""
         self._stream.close()
+
+    def __enter__(self) -> Self:
+        """Return itself; the block's end closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()

@@ -1,5 +1,6 @@
 """Connections: how they are opened and shared, when a transaction ends, and what becomes of sqlite3's errors."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -36,7 +37,7 @@ class Session:
         self._timeout_s = timeout_s
         try:
             self._connection = _connect(path, timeout_s)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the catalog {path} can't be opened: {error}") from error
 
     def fetch(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
@@ -79,6 +80,8 @@ class Session:
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    # Made by us, for its owner alone: SQLite would make it readable to all, and its log takes after it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     # Transactions are begun by hand: the module's own would begin them late, after the first read.
     connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:

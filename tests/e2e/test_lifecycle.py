@@ -281,3 +281,28 @@ def _wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("after_s", [0.2, 0.5, 0.8, 1.1])
+def test_a_server_that_is_ended_while_it_starts_ends_soon(own: Service, after_s: float) -> None:
+    own.start(wait=False)
+    time.sleep(after_s)
+    begun = time.monotonic()
+    own.stop()
+    assert time.monotonic() - begun < 5
+
+
+def test_links_lead_through_the_path_that_the_gateway_puts_in_front(open_service: Callable[..., Service]) -> None:
+    with open_service(settings={"CALOTYPE_PUBLIC_URL": "https://pictures.example/base/"}) as service:
+        api = Api(service, "ann")
+        created = api.upload(pictures.jpeg(seed=1))
+        api.uploaded(pictures.jpeg(seed=2))
+        with service.client("ann") as client:
+            listed = client.get(IMAGES, params={"limit": 1})
+            described = client.get("/openapi.json").json()
+            page = client.get("/docs").text
+    assert created.headers["location"].startswith("/base/api/v1/images/")
+    assert listed.headers["link"].startswith("</base/api/v1/images?")
+    assert described["servers"] == [{"url": "/base"}]
+    assert 'src="/' not in page
+    assert 'href="/' not in page

@@ -74,6 +74,10 @@ class TestTheFile:
             assert session.fetch("PRAGMA synchronous") == [(2,)]
             assert session.fetch("PRAGMA foreign_keys") == [(1,)]
 
+    def test_nobody_else_on_the_machine_can_read_it(self, catalog: SqliteMetadata, path: Path) -> None:
+        catalog.reserve(a_reservation(), at=NOON)
+        assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
+
     def test_a_closed_catalog_is_one_plain_file(self, path: Path) -> None:
         with SqliteMetadata(path) as catalog:
             stored(catalog, an_image())

@@ -1,6 +1,7 @@
 """Settings: what is taken from the environment, and what is said of values that can't be."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -121,3 +122,9 @@ def test_workers_get_the_very_same_settings_through_their_environment() -> None:
 def test_a_misspelt_variable_is_told() -> None:
     environment = {"CALOTYPE_PROT": "1", "CALOTYPE_PORT": "1", "CALOTYPE_SERVER": "http://x", "PATH": "/bin"}
     assert unknown_variables(environment) == ["CALOTYPE_PROT"]
+
+
+@pytest.mark.parametrize("wrong", [{"port": 0}, {"reservation_ttl_s": 0}, {"storage": "s3"}, {"port": "8000"}])
+def test_settings_made_in_code_are_checked_as_well(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"CALOTYPE_{next(iter(wrong)).upper()} must be"):
+        Settings(**wrong)

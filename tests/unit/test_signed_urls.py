@@ -50,7 +50,7 @@ def test_a_signed_url_shows_what_it_promises() -> None:
     url = SIGNER.url(f"{FOLDER}é a?.jpg", INLINE, EXPIRES)
     path, query = url.split("?")
     assert path == f"http://localhost:8000/objects/{FOLDER}%C3%A9%20a%3F.jpg"
-    assert re.fullmatch(rf"expires={EXPIRES}&disposition=inline&sha256={SHA256}&signature=[0-9a-f]{{64}}", query)
+    assert re.fullmatch(rf"expires={EXPIRES}&disposition=inline&signature={SHA256}[0-9a-f]{{64}}", query)
 
 
 def test_a_slash_behind_the_public_url_does_not_count() -> None:
@@ -70,7 +70,7 @@ def test_a_url_with_any_character_changed_is_refused(data: st.DataObject, key: s
     assert SIGNER.verified("GET", parts.pop("key"), parts, at=EXPIRES - 1) is None
 
 
-@given(field=st.sampled_from(["key", "expires", "disposition", "sha256", "signature"]), value=st.text())
+@given(field=st.sampled_from(["key", "expires", "disposition", "signature"]), value=st.text())
 def test_a_url_with_any_part_replaced_is_refused_without_a_fuss(field: str, value: str) -> None:
     key, params = taken_apart(SIGNER.url(KEY, INLINE, EXPIRES))
     parts = {"key": key, **params}

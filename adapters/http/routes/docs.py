@@ -10,6 +10,7 @@ from litestar import Request, Router, route
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
 
+from adapters.http.context import Context
 from adapters.http.openapi import openapi_document
 from adapters.http.problems import Problem
 from adapters.http.replies import Reply
@@ -26,31 +27,32 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'"
 )
+# Its links are relative, so that it works behind a gateway that puts a path in front.
 _PAGE = b"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Calotype API</title>
-<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" type="image/png" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<noscript>The API is described in <a href="/openapi.json">/openapi.json</a>.</noscript>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
+<noscript>The API is described in <a href="openapi.json">/openapi.json</a>.</noscript>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
 </body>
 </html>
 """
-_START = b"""SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
+_START = b"""SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null})
 """
 
 
 @route("/openapi.json", http_method=_READ)
-async def openapi() -> ASGIApp:
+async def openapi(context: Context) -> ASGIApp:
     """Describe the API."""
-    return _reply(_encoded_document(), "application/json")
+    return _reply(_encoded_document(context.public_path), "application/json")
 
 
 @route("/docs", http_method=_READ)
@@ -71,8 +73,8 @@ router = Router("/", route_handlers=[openapi, page, asset])
 
 
 @cache
-def _encoded_document() -> bytes:
-    return msgspec.json.encode(openapi_document(version("calotype"), ["/"]))
+def _encoded_document(public_path: str) -> bytes:
+    return msgspec.json.encode(openapi_document(version("calotype"), [public_path or "/"]))
 
 
 @cache

@@ -59,7 +59,7 @@ async def upload(request: Request[Any, Any, Any], owner: UserId, context: Contex
                 idempotency_key=key,
             )
         )
-    headers = [("Location", f"{PATH}/{uploaded.image.image_id}"), _version_tag(uploaded.image)]
+    headers = [("Location", f"{context.public_path}{PATH}/{uploaded.image.image_id}"), _version_tag(uploaded.image)]
     if uploaded.replayed:
         headers.append(("Idempotent-Replayed", "true"))
     return json_reply(context.documents.image(uploaded.image), status=201, headers=headers)
@@ -70,7 +70,10 @@ async def list_images(request: Request[Any, Any, Any], owner: UserId, context: C
     """List an owner's images, newest first."""
     which, limit, cursor = parse_listing(Query(request.scope["query_string"]))
     page = await context.bus.ask(ListImages(owner=owner, which=which, limit=limit, cursor=cursor))
-    headers = [] if page.next_cursor is None else [("Link", _next_link(which, limit, page.next_cursor))]
+    headers = []
+    if page.next_cursor is not None:
+        following = context.public_path + _next_path(which, limit, page.next_cursor)
+        headers.append(("Link", f'<{following}>; rel="next"'))
     return json_reply(context.documents.page(page), headers=headers)
 
 
@@ -220,7 +223,7 @@ def _version_tag(image: Image) -> tuple[str, str]:
     return ("ETag", f'"{image.version}"')
 
 
-def _next_link(which: Filter, limit: int, cursor: str) -> str:
+def _next_path(which: Filter, limit: int, cursor: str) -> str:
     question: list[tuple[str, str]] = []
     match which:
         case ByOwner():
@@ -230,4 +233,4 @@ def _next_link(which: Filter, limit: int, cursor: str) -> str:
         case ByTitle(title):
             question = [("filter_by", "title"), ("title", title)]
     parameters = urlencode([*question, ("limit", str(limit)), ("cursor", cursor)])
-    return f'<{PATH}?{parameters}>; rel="next"'
+    return f"{PATH}?{parameters}"

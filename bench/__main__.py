@@ -5,9 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import memory, pages
+from bench import memory, pages, presign
 
-MEASUREMENTS = {"memory": memory.measure, "pages": pages.measure}
+MEASUREMENTS = {"memory": memory.measure, "pages": pages.measure, "presign": presign.measure}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ _PRAGMAS = (
     "PRAGMA cache_size = -65536",
 )
 _WAL_RETRY_S = 0.01
+# Held while a file is made and opened, so that no other thread opens it before whoever makes it has closed it.
+_OPENING = threading.Lock()
 _PRIMARY_CODE = 0xFF  # the rest tells the kind of a kind (https://www.sqlite.org/rescode.html)
 
 
@@ -80,10 +82,10 @@ class Session:
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
-    # Made by us, for its owner alone: SQLite would make it readable to all, and its log takes after it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    # Transactions are begun by hand: the module's own would begin them late, after the first read.
-    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    with _OPENING:
+        _make(path)
+        # Transactions are begun by hand: the module's own would begin them late, after the first read.
+        connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         _use_wal(connection, timeout_s)
         for pragma in _PRAGMAS:
@@ -92,6 +94,16 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _make(path: Path) -> None:
+    """Make the file, for its owner alone, if it is not there: SQLite would make it readable to all.
+
+    A file that is there is never opened here. Closing it would take away the locks of every connection that this
+    process has to it (POSIX; https://www.sqlite.org/howtocorrupt.html, section 2.2), and with them the catalog.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _use_wal(connection: sqlite3.Connection, timeout_s: float) -> None:

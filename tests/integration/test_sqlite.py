@@ -78,6 +78,21 @@ class TestTheFile:
         catalog.reserve(a_reservation(), at=NOON)
         assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
 
+    def test_who_opens_and_closes_it_meanwhile_is_not_the_last_to_have_it(
+        self, catalog: SqliteMetadata, path: Path
+    ) -> None:
+        # Found by the state machine over HTTP, as "database disk image is malformed": to make sure of its mode, the
+        # file was opened and closed beside SQLite, which took SQLite's locks away. The next process to close the
+        # catalog then thought itself the last, and removed the log that this one goes on writing to.
+        catalog.reserve(a_reservation(), at=NOON)
+        with SqliteMetadata(path):
+            pass
+        script = (
+            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM images'); db.close()"
+        )
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+        assert path.with_name(f"{path.name}-wal").exists()
+
     def test_a_closed_catalog_is_one_plain_file(self, path: Path) -> None:
         with SqliteMetadata(path) as catalog:
             stored(catalog, an_image())

@@ -95,4 +95,4 @@ async def _sweep_forever(bus: Bus, interval_s: int) -> None:
             _log.exception("sweep_failed")
             continue
         if report.images or report.uploads or report.failed:
-            _log.info("swept", images=report.images, uploads=report.uploads, failed=report.failed)
+            _log.info("swept", images=report.images, uploads=report.uploads, failed=report.failed, reason=report.reason)

@@ -22,6 +22,8 @@ class SweepReport:
     images: int = 0
     uploads: int = 0
     failed: int = 0
+    reason: str | None = field(default=None, compare=False)
+    """Why the last of those failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +48,10 @@ class SweepHandler:
         for image_id in islice(self.metadata.due(self.clock.now()), command.limit):
             try:
                 self._collect(image_id, tally)
-            except Unavailable:
+            except Unavailable as error:
                 tally.failed += 1
-        report = SweepReport(images=len(tally.purged), uploads=tally.uploads, failed=tally.failed)
+                tally.reason = f"{image_id}: {error}"
+        report = SweepReport(images=len(tally.purged), uploads=tally.uploads, failed=tally.failed, reason=tally.reason)
         return Outcome(report, tuple(tally.purged))
 
     def _collect(self, image_id: ImageId, tally: "_Tally") -> None:
@@ -69,3 +72,4 @@ class _Tally:
     purged: list[Event] = field(default_factory=list)
     uploads: int = 0
     failed: int = 0
+    reason: str | None = None

@@ -28,4 +28,4 @@ def sweep(data_dir: str | None, *, as_json: bool) -> None:
     else:
         click.echo(f"{report.images} images and {report.uploads} unfinished uploads removed; {report.failed} failed")
     if report.failed:
-        raise SystemExit(1)
+        raise click.ClickException(f"the last that failed is {report.reason}")

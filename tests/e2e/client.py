@@ -4,6 +4,7 @@ import http.client
 import re
 import socket
 import ssl
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,8 @@ class Api:
             verify=_NO_TLS,
             event_hooks={"response": [_check]},
         )
+        # For tests that let it go as it is: sockets that nobody closes are warned of, in whatever test runs by then.
+        weakref.finalize(self, self.http.close)
 
     def close(self) -> None:
         self.http.close()

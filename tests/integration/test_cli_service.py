@@ -66,6 +66,6 @@ def test_a_sweep_tells_what_it_collected() -> None:
         bus.execute(calotype.DeleteImage(owner=ada, image_id=kept))
     swept = _run("sweep", "--data-dir", "photos", "--json")
     assert swept.exit_code == 0
-    assert json.loads(swept.stdout) == {"images": 1, "uploads": 0, "failed": 0}
+    assert json.loads(swept.stdout) == {"images": 1, "uploads": 0, "failed": 0, "reason": None}
     again = _run("sweep", "--data-dir", "photos")
     assert again.stdout == "0 images and 0 unfinished uploads removed; 0 failed\n"

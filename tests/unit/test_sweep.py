@@ -119,10 +119,12 @@ def test_one_entry_that_fails_stays_and_does_not_stop_the_others() -> None:
     stuck, *others = some_deleted(world, 3)
 
     def fail_once() -> None:
-        raise Unavailable
+        raise Unavailable("the disk is full")
 
     world.before["delete_prefix"] = fail_once
-    assert world.sweep() == SweepReport(images=2, failed=1)
+    report = world.sweep()
+    assert report == SweepReport(images=2, failed=1)
+    assert report.reason == f"{stuck.image_id}: the disk is full"
     assert world.reserved == {stuck.image_id}
     assert world.keys == {stuck.key}
     assert len(world.events) == len(others)

@@ -1,10 +1,14 @@
 """The server: granian, with one or more worker processes."""
 
 import contextlib
+import fcntl
 import os
+import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
@@ -15,6 +19,8 @@ from entrypoints.settings import Settings
 
 # Requests in flight may end; what is left after this many seconds is cut off, so that the process is gone within 10.
 _GRACE_S = 8
+_METRICS_PREFIX = "calotype-metrics-"
+_METRICS_LOCKED_AFTER_S = 60
 
 
 class CannotServe(Exception):
@@ -85,6 +91,28 @@ def _shared_metrics(workers: int) -> Iterator[None]:
     if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="calotype-metrics-") as folder:
+    remove_abandoned_metrics(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_METRICS_PREFIX) as folder, _locked(Path(folder)):
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
+
+
+def remove_abandoned_metrics(parent: Path) -> None:
+    """Remove the folders of counts that servers left which were killed."""
+    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
+        # What was made a moment ago may not be locked yet. What others own can't be opened, or not removed.
+        with contextlib.suppress(OSError):
+            if time.time() - folder.lstat().st_mtime > _METRICS_LOCKED_AFTER_S:
+                with _locked(folder):
+                    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder, or raise BlockingIOError. The kernel lets go of it when this process and its workers are gone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

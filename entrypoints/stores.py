@@ -1,5 +1,6 @@
 """Which stores stand behind the ports: SQLite and files, or DynamoDB and S3. Nothing else knows which it is."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,13 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
 
 def embedded_stores(settings: Settings, clock: Clock) -> Stores:
     """Open SQLite and files in the data folder; make it if need be."""
-    from adapters.filesystem import FilesystemObjects, load_secret  # noqa: PLC0415 (as above)
+    from adapters.filesystem import Disk, FilesystemObjects, load_secret  # noqa: PLC0415 (as above)
     from adapters.sqlite import SqliteMetadata  # noqa: PLC0415
 
     folder = settings.data_path
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Disk().make_root(os.fsencode(folder))
+        folder.mkdir(exist_ok=True)  # refuses what is no folder
     except OSError as error:
         raise Unavailable(f"the data folder {folder} can't be used: {error.strerror}") from error
     objects = FilesystemObjects(

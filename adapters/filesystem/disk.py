@@ -74,6 +74,7 @@ class Disk:
 
     def make_root(self, path: bytes) -> None:
         """Make a folder, with those above it that are missing, durably."""
+        path = os.path.realpath(path)  # a link on the way is followed, and its target made durable
         above = os.path.dirname(path)
         try:
             self.ensure_folder(path)

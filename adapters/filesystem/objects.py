@@ -3,6 +3,7 @@
 Two orders carry the promises:
 
 * put: write, sync, check the deadline, publish, sync the folders. A name leads to whole, durable bytes or to nothing.
+  Then remove what dead attempts at the same upload left: the commit takes out the entry that answers for it.
 * delete_prefix: unpublished files first, then objects. A put that is late (its process slept between the check of
   its deadline and publishing) finds its own file gone and can publish nothing, however long it slept. An anonymous
   file (O_TMPFILE) would leave nothing behind after a crash, but it couldn't be taken away from a late put.
@@ -88,7 +89,8 @@ class FilesystemObjects:
     """
 
     def __init__(self, root: Path, *, clock: Clock, public_url: str, secret: bytes, disk: Disk | None = None) -> None:
-        self._root = os.fsencode(root.absolute())
+        # Resolved: the folder, or one above it, may be a link to another disk.
+        self._root = os.fsencode(root.resolve())
         self._clock = clock
         self._signer = UrlSigner(public_url, secret)
         self._disk = disk or Disk()
@@ -109,11 +111,13 @@ class FilesystemObjects:
             self._disk.ensure_folder(image.folder)
             try:
                 self._disk.publish(partial, path)
-            except FileExistsError:
+            except (FileExistsError, FileNotFoundError):
+                # Not found: another put of this object has published, and removed ours as the rest of a dead one.
                 self._require_same(path, target)
             # Both also when the folder or the object was there: whoever made it may have died before its own sync.
             self._disk.sync_folder(image.folder)
             self._disk.sync_folder(image.images)
+            self._remove_rests(image, partial, deadline)
 
     @store_failures()
     def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> FileBody:
@@ -192,6 +196,13 @@ class FilesystemObjects:
         for folder in (image.slot, image.outer):
             self._disk.sync_folder(folder)
         self._disk.ensure_folder(image.partials)
+
+    def _remove_rests(self, image: ImagePlace, own: bytes, deadline: datetime) -> None:
+        # Of earlier attempts at this upload, which died: once it commits, no reclaim entry answers for them any more.
+        rests = {name for name in os.listdir(image.partials) if image.is_partial(os.fsdecode(name))}
+        if rests - {os.path.basename(own)}:
+            self._empty(image.partials, image.is_partial, deadline)
+            self._disk.sync_folder(image.partials)
 
     def _receive(self, descriptor: int, content: BinaryIO, target: StoredObject) -> None:
         digest, size_bytes = hashlib.sha256(), 0

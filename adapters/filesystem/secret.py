@@ -27,7 +27,7 @@ def load_secret(path: Path, *, disk: Disk | None = None) -> bytes:
         Unavailable: it can't be read or written.
     """
     disk = disk or Disk()
-    name = os.fsencode(path.absolute())
+    name = os.fsencode(path.parent.resolve() / path.name)
     if not path.exists():
         _make(name, disk)
     # Also when another process made it: that one may not have come so far yet.

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from threading import Barrier
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -31,6 +30,7 @@ from application.ports import ByteRange, Permit, StoredObject
 from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image, object_prefix
 from domain.values import Description, Filename, ImageId, MediaType, Title, UserId
+from tests.integration.fragile_disk import Cut, FragileDisk, files_below
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 4
 PIECES = b"\xff\xd8\xff\xe0" + b"several pieces of a stream, and a rest; " * 20_000
@@ -77,10 +77,6 @@ def delete(objects: FilesystemObjects, target: StoredObject) -> None:
     objects.delete_prefix(object_prefix(target.image_id), deadline=LATER)
 
 
-def files_below(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if not path.is_dir()]
-
-
 def path_of(root: Path, target: StoredObject) -> Path:
     return Path(os.fsdecode(place_of_key(os.fsencode(root), target.key).path))
 
@@ -91,100 +87,6 @@ def root(tmp_path: Path) -> Path:
 
 
 # ---- a disk that is as bad as POSIX allows
-
-
-class Cut(Exception):
-    """The process died here: nothing after it happens, no cleaning up either."""
-
-
-class FragileDisk(Disk):
-    """Loses, at a power cut, every change that was not synced.
-
-    Data belongs to a file and names belong to their folder; to sync one is not to sync the other. ``left`` is how
-    many operations happen before the process dies; None is all.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.left: int | None = None
-        self.operations = 0
-        self._folder = folder
-        self._graves = folder / "graves"
-        self._graves.mkdir()
-        self._paths: dict[int, Path] = {}
-        self._unsynced_data: set[int] = set()
-        self._added: defaultdict[int, list[Path]] = defaultdict(list)
-        self._removed: defaultdict[int, list[tuple[Path, Path | None]]] = defaultdict(list)
-
-    def create(self, path: bytes) -> int:
-        self._step()
-        descriptor = super().create(path)
-        self._add(Path(os.fsdecode(path)))
-        return descriptor
-
-    def write(self, descriptor: int, data: memoryview) -> int:
-        self._step()
-        self._unsynced_data.add(os.fstat(descriptor).st_ino)
-        return super().write(descriptor, data)
-
-    def sync(self, descriptor: int) -> None:
-        self._step()
-        inode = os.fstat(descriptor).st_ino
-        self._unsynced_data.discard(inode)
-        self._added.pop(inode, None)
-        self._removed.pop(inode, None)
-
-    def link(self, source: bytes, target: bytes) -> None:
-        self._step()
-        super().link(source, target)
-        self._add(Path(os.fsdecode(target)))
-
-    def mkdir(self, path: bytes) -> None:
-        self._step()
-        super().mkdir(path)
-        folder = Path(os.fsdecode(path))
-        self._add(folder)
-        self._paths[folder.stat().st_ino] = folder
-
-    def unlink(self, path: bytes | str, *, dir_fd: int | None = None) -> None:
-        self._step()
-        name = Path(os.fsdecode(path))
-        if dir_fd is not None:
-            name = self._paths[os.fstat(dir_fd).st_ino] / name
-        grave = self._graves / str(self.operations)
-        grave.hardlink_to(name)
-        super().unlink(path, dir_fd=dir_fd)
-        self._removed[name.parent.stat().st_ino].append((name, grave))
-
-    def rmdir(self, path: bytes) -> None:
-        self._step()
-        super().rmdir(path)
-        name = Path(os.fsdecode(path))
-        self._removed[name.parent.stat().st_ino].append((name, None))
-
-    def lose_power(self) -> None:
-        removed = list(chain.from_iterable(self._removed.values()))
-        for path in (path for path, grave in removed if grave is None):
-            path.mkdir()
-        for path, grave in removed:
-            if grave is not None and path.parent.exists():
-                path.hardlink_to(grave)
-        for path in chain.from_iterable(self._added.values()):
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-        for path in files_below(self._folder):
-            if path.stat().st_ino in self._unsynced_data:
-                os.truncate(path, 0)
-
-    def _step(self) -> None:
-        if self.left == 0:
-            raise Cut
-        self.operations += 1
-        if self.left is not None:
-            self.left -= 1
-
-    def _add(self, path: Path) -> None:
-        self._added[path.parent.stat().st_ino].append(path)
 
 
 def dying_disks(tmp_path: Path, call: Callable[[FilesystemObjects], None]) -> list[tuple[Path, FragileDisk, bool]]:
@@ -332,6 +234,30 @@ store(Path({str(root)!r})).put(target, Endless(PIECES), deadline=LATER)
     assert files_below(root) == []
 
 
+def test_a_put_removes_what_dead_attempts_at_the_same_upload_left(root: Path) -> None:
+    target, other = promised(), f"{uuid.uuid4()}.1"
+    put(store(root), target)
+    partials = path_of(root, target).parents[2] / "partial"
+    # The first died in the middle, the second between publishing and removing its own name.
+    (partials / f"{target.image_id}.1").write_bytes(JPEG[:99])
+    (partials / f"{target.image_id}.2").hardlink_to(path_of(root, target))
+    (partials / other).touch()
+    put(store(root), target)
+    assert {path.name for path in files_below(root)} == {"photo.jpg", other}
+    assert read(store(root), target) == JPEG
+
+
+def test_the_rests_of_dead_attempts_stay_away_after_a_power_cut(tmp_path: Path, root: Path) -> None:
+    disk, target = FragileDisk(tmp_path), promised()
+    put(store(root, disk), target)
+    partials = path_of(root, target).parents[2] / "partial"
+    (partials / f"{target.image_id}.1").touch()
+    disk.sync_folder(os.fsencode(partials))
+    put(store(root, disk), target)
+    disk.lose_power()
+    assert files_below(root) == [path_of(root, target)]
+
+
 # ---- processes that sleep at the worst moment
 
 
@@ -376,6 +302,20 @@ def test_a_put_that_slept_while_its_image_was_collected_publishes_nothing(
     with pytest.raises(Unavailable):
         put(store(root, disk), target)
     assert files_below(root) == []
+
+
+@pytest.mark.parametrize(("before", "has_links"), [("link", True), ("rename", False)])
+@pytest.mark.parametrize("data", [JPEG, PIECES], ids=["the same", "another"])
+def test_a_put_whose_file_another_put_took_for_the_rest_of_a_dead_one_ends_as_if_it_came_later(
+    root: Path, before: str, data: bytes, *, has_links: bool
+) -> None:
+    target = promised()
+    faster = promised(data, image_id=target.image_id)
+    disk = SleepyDisk(before, lambda: put(store(root), faster, data), has_links=has_links)
+    with suppress(Conflict) if data == JPEG else pytest.raises(Conflict):
+        put(store(root, disk), target)
+    assert read(store(root), target) == data
+    assert files_below(root) == [path_of(root, target)]
 
 
 def test_without_hard_links_a_put_waits_for_the_one_that_publishes(root: Path) -> None:
@@ -605,6 +545,25 @@ def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir("elsewhere")
     put(objects, target)
     assert read(objects, target) == JPEG
+
+
+def test_the_folder_and_those_above_it_may_be_links(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk")
+    (tmp_path / "disk" / "elsewhere").mkdir()
+    (tmp_path / "disk" / "objects").symlink_to("elsewhere")
+    for root in (tmp_path / "data" / "new", tmp_path / "data" / "objects"):
+        objects, target = store(root), promised()
+        put(objects, target)
+        assert read(objects, target) == JPEG
+        delete(objects, target)
+        assert files_below(tmp_path) == []
+
+
+def test_the_secret_may_lie_in_a_folder_that_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk")
+    assert load_secret(tmp_path / "data" / "secret") == load_secret(tmp_path / "disk" / "secret")
 
 
 # ---- things that are no objects

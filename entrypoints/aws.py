@@ -35,12 +35,15 @@ class _Effort(NamedTuple):
 # Items are small, and answered in milliseconds. The adapter itself tries again, within its own deadline: attempts of
 # botocore's under that would multiply.
 _RECORDS = _Effort(1, 3, attempts=1)
-# S3 may take its time to store what it was sent.
-_OBJECTS = _Effort(1, 5, attempts=3)
+# S3 may take its time to store what it was sent; but one that says nothing is to be answered for in about ten seconds.
+_OBJECTS = _Effort(1, 4, attempts=2)
 # Health checks answer within two seconds, whatever happens.
 _HEALTH = _Effort(0.7, 0.7, attempts=1)
 _PROBES_AT_ONCE = 4
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+UNUSABLE = (BotoCoreError, ValueError, OSError)
+"""What boto3 raises when its configuration is of no use; OSError when a program for credentials can't be run."""
 
 
 def aws_stores(settings: Settings, clock: Clock) -> Stores:
@@ -58,7 +61,7 @@ def aws_stores(settings: Settings, clock: Clock) -> Stores:
         dynamodb_prober = dynamodb_client(session, settings, _HEALTH)
     except NoRegionError as error:
         raise Unavailable("AWS can't be used: set AWS_REGION, or a region in the profile") from error
-    except (BotoCoreError, ValueError) as error:
+    except UNUSABLE as error:
         raise Unavailable(f"AWS can't be used: {error}") from error
     objects = S3Objects(
         s3,

@@ -17,6 +17,8 @@ PREFIX = "CALOTYPE_"
 _DAY_S = 24 * 3600
 _HTTP_URL = r"^https?://[^/?#\s]+(/[^?#\s]*)?$"
 _HTTP_URL_WORDS = "an http:// or https:// URL without a query"
+_BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_BUCKET_WORDS = "3-63 lower-case letters, digits, dots and hyphens"
 _TABLE_PREFIX = r"^[A-Za-z0-9_.-]{0,100}$"
 _TABLE_PREFIX_WORDS = "at most 100 letters, digits or _.-"
 
@@ -42,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trash_retention_s: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * _DAY_S)] = 30 * _DAY_S
     reservation_ttl_s: Annotated[int, msgspec.Meta(ge=2, le=7 * _DAY_S)] = 3600
     sweep_interval_s: Annotated[int, msgspec.Meta(ge=1, le=7 * _DAY_S)] = 60
-    bucket: Annotated[str, msgspec.Meta(min_length=3, max_length=63, description="3-63 characters")] = "image-uploads"
+    bucket: Annotated[str, msgspec.Meta(pattern=_BUCKET, description=_BUCKET_WORDS)] = "image-uploads"
     table_prefix: Annotated[str, msgspec.Meta(pattern=_TABLE_PREFIX, description=_TABLE_PREFIX_WORDS)] = ""
     kms_key_id: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     transfer_acceleration: bool = False

@@ -98,14 +98,14 @@ class Ministack:
             self._process.wait()
             self._process = None
 
-    def new_user(self, policy: str) -> dict[str, str]:
+    def new_user(self, name: str, policy: str) -> dict[str, str]:
         """Return the credentials of a user who may do what the policy says, as environment variables."""
         iam = boto3.Session(
             self.root["AWS_ACCESS_KEY_ID"], self.root["AWS_SECRET_ACCESS_KEY"], region_name=_REGION
         ).client("iam", endpoint_url=self.url)
-        iam.create_user(UserName="calotype")
-        iam.put_user_policy(UserName="calotype", PolicyName="calotype", PolicyDocument=policy)
-        key = iam.create_access_key(UserName="calotype")["AccessKey"]
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
     def __enter__(self) -> Self:
@@ -134,6 +134,8 @@ class Account:
     prefix: str
     environment: Mapping[str, str]
     """Of a server on them."""
+    operator: Mapping[str, str]
+    """Of one who may bootstrap."""
     root: Mapping[str, str]
     """Of one who may do everything."""
 
@@ -152,10 +154,10 @@ class Account:
     def keys(self) -> set[str]:
         return {each["Key"] for each in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())}
 
-    def bootstrap(self) -> None:
+    def bootstrap(self, *options: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "entrypoints.cli", "bootstrap"],
-            env={**os.environ, **self.environment, **self.root},
+            [sys.executable, "-m", "entrypoints.cli", "bootstrap", *options],
+            env={**os.environ, **self.environment, **self.operator},
             cwd=_ROOT,
             capture_output=True,
             text=True,
@@ -188,6 +190,7 @@ class Aws:
     """Where accounts are made: a server that speaks AWS, or AWS itself."""
 
     user: Mapping[str, str]
+    operator: Mapping[str, str]
     root: Mapping[str, str]
     _accounts: list[Account] = field(default_factory=list)
 
@@ -196,7 +199,7 @@ class Aws:
         name = secrets.token_hex(4)
         bucket, prefix = f"image-uploads-{name}", f"{name}-"
         stores = {"CALOTYPE_STORAGE": "aws", "CALOTYPE_BUCKET": bucket, "CALOTYPE_TABLE_PREFIX": prefix}
-        account = Account(bucket, prefix, {**self.user, **stores}, self.root)
+        account = Account(bucket, prefix, {**self.user, **stores}, self.operator, self.root)
         account.bootstrap()
         self._accounts.append(account)
         return account
@@ -211,7 +214,7 @@ def aws(folder: Path) -> Iterator[Aws]:
     """Give what ``AWS_ENDPOINT_URL`` names, which is cleared up behind; else a ministack of its own."""
     if "AWS_ENDPOINT_URL" in os.environ:
         own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        elsewhere = Aws(own, own)
+        elsewhere = Aws(own, own, own)
         try:
             yield elsewhere
         finally:
@@ -222,15 +225,16 @@ def aws(folder: Path) -> Iterator[Aws]:
 
 
 def on(ministack: Ministack) -> Aws:
-    """Return it with the user whom deploy/iam-policy.json describes."""
+    """Return it with the users whom the policies in deploy/ describe, each of whom may do no more."""
     place = {"AWS_ENDPOINT_URL": ministack.url, "AWS_REGION": _REGION, "AWS_EC2_METADATA_DISABLED": "true"}
-    user = ministack.new_user(_policy())
-    return Aws({**place, **user}, {**place, **ministack.root})
+    user = ministack.new_user("calotype", _policy("iam-policy.json"))
+    operator = ministack.new_user("operator", _policy("iam-policy-bootstrap.json"))
+    return Aws({**place, **user}, {**place, **operator}, {**place, **ministack.root})
 
 
-def _policy() -> str:
+def _policy(name: str) -> str:
     """Return the policy for what accounts are called here."""
-    text = (_ROOT / "deploy" / "iam-policy.json").read_text()
+    text = (_ROOT / "deploy" / name).read_text()
     adapted = text.replace(":::image-uploads", ":::image-uploads-*").replace("table/images-", "table/*-images-")
     assert json.loads(adapted) != json.loads(text)
     return adapted

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from json import JSONDecodeError
 from typing import Any
 
 from botocore.exceptions import (
@@ -19,8 +20,12 @@ from botocore.parsers import ResponseParserError
 
 from adapters.dynamodb.items import Item
 
-SDK_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
-"""Everything that a call of the client raises."""
+SDK_ERRORS = (ClientError, BotoCoreError, ResponseParserError, OSError, RuntimeError, JSONDecodeError)
+"""Everything that a call of the client raises.
+
+The last three come from refreshing credentials: a process that gives them can't be run or prints something else, or
+what it gives has expired already.
+"""
 
 
 class Fault(Enum):
@@ -70,6 +75,10 @@ _EXCEPTIONS: tuple[tuple[type[Exception], Fault], ...] = (
     (ChecksumError, Fault.UNKNOWN),
     (ResponseParserError, Fault.UNKNOWN),
     (BotoCoreError, Fault.DOWN),
+    # Without credentials nothing was sent.
+    (OSError, Fault.DOWN),
+    (RuntimeError, Fault.DOWN),
+    (JSONDecodeError, Fault.DOWN),
 )
 _HTTP_SERVER_ERRORS = 500
 _CONDITION_FAILED = "ConditionalCheckFailed"

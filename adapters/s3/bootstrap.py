@@ -35,7 +35,14 @@ _IN_MOTION = frozenset(
         "SlowDown",
     }
 )
-_UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "UnsupportedOperation"})
+_UNSUPPORTED = frozenset(
+    {
+        "NotImplemented",
+        "MethodNotAllowed",
+        "UnsupportedOperation",
+        "UnsupportedArgument",  # Transfer Acceleration in China and GovCloud, even when it is only asked for
+    }
+)
 _NOT_SET = frozenset(
     {
         "NoSuchBucketPolicy",

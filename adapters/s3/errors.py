@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
@@ -37,12 +38,13 @@ def translated() -> Iterator[None]:
     """Turn failures of S3, and of the way to it, into domain errors; let those pass that are such already.
 
     OSError is among them: sockets and TLS raise it, and so does the file that an upload is read from. RuntimeError
-    is what botocore raises when credentials are still expired after their refresh.
+    is what botocore raises when credentials are still expired after their refresh, and JSONDecodeError when the
+    process that should give them prints something else.
     """
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         raise _BY_CODE.get(code, Unavailable)(f"S3 {error.operation_name}: {code}") from error
-    except (BotoCoreError, HTTPError, OSError, RuntimeError) as error:
+    except (BotoCoreError, HTTPError, OSError, RuntimeError, JSONDecodeError) as error:
         raise Unavailable(f"S3: {type(error).__name__}") from error

@@ -48,20 +48,18 @@ def _stores(settings: Settings) -> list[Sequence[Aspect]]:
     if settings.storage != "aws":
         raise SettingsError("CALOTYPE_STORAGE=embedded needs no bootstrap; set CALOTYPE_STORAGE=aws")
 
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 (as above)
-
-    from adapters.dynamodb.bootstrap import table_aspects  # noqa: PLC0415
+    from adapters.dynamodb.bootstrap import table_aspects  # noqa: PLC0415 (as above)
     from adapters.dynamodb.tables import Tables  # noqa: PLC0415
     from adapters.s3.bootstrap import BucketPlan, bucket_aspects  # noqa: PLC0415
     from domain.errors import Unavailable  # noqa: PLC0415
-    from entrypoints.aws import aws_session, dynamodb_client, s3_client  # noqa: PLC0415
+    from entrypoints.aws import UNUSABLE, aws_session, dynamodb_client, s3_client  # noqa: PLC0415
 
     try:
         session = aws_session()
         dynamodb = dynamodb_client(session, settings)
         # The accelerated way into a bucket is there only once this command has opened it.
         s3 = s3_client(session, msgspec.structs.replace(settings, transfer_acceleration=False))
-    except (BotoCoreError, ValueError) as error:
+    except UNUSABLE as error:
         raise Unavailable(f"AWS can't be used: {error}") from error
     plan = BucketPlan(
         settings.bucket,

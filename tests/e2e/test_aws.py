@@ -266,6 +266,18 @@ def _changed(service: Service, image: Document) -> str:
     return str(image["image_id"])
 
 
+# ---- bootstrap
+
+
+def test_several_bootstraps_at_once_all_succeed_and_leave_nothing_to_do(aws: Aws) -> None:
+    account = aws.new_account()
+    account.remove()
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(account.bootstrap) for _ in range(3)]:
+            done.result()
+    account.bootstrap("--check")
+
+
 # ---- broken connections
 
 

@@ -17,7 +17,7 @@ from domain.errors import Unavailable
 from entrypoints.aws import aws_stores
 from entrypoints.settings import Settings
 from entrypoints.stores import Stores
-from tests.builders import an_image
+from tests.builders import ANN, an_image
 
 SETTINGS = Settings(storage="aws", threads=7, presign_window_s=60)
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -55,6 +55,52 @@ def open_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
 def test_what_is_missing_is_named(open_with: Open, variables: dict[str, str], word: str) -> None:
     with pytest.raises(Unavailable, match=word):
         open_with(**variables)
+
+
+def test_a_program_for_credentials_that_is_not_there_is_named(open_with: Open) -> None:
+    with pytest.raises(Unavailable, match="/no/such/program"):
+        open_with(config="[default]\ncredential_process = /no/such/program\n", AWS_REGION="eu-central-1")
+
+
+def _vanish(program: Path) -> None:
+    program.unlink()
+
+
+def _talk(program: Path) -> None:
+    program.write_text("#!/bin/sh\necho Please log in.\n")
+
+
+def _repeat_itself(program: Path) -> None:
+    del program  # what it gives has expired by now
+
+
+@pytest.mark.parametrize("fail", [_vanish, _talk, _repeat_itself])
+def test_credentials_that_can_not_be_refreshed_make_both_stores_unavailable(
+    open_with: Open, tmp_path: Path, fail: Callable[[Path], None]
+) -> None:
+    expired = datetime.now(UTC) - timedelta(seconds=1)
+    role = {
+        "Version": 1,
+        "AccessKeyId": "ASIAROLE",
+        "SecretAccessKey": "secret",
+        "SessionToken": "token",
+        "Expiration": expired.isoformat(),
+    }
+    program = tmp_path / "credentials"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(role)}'\n")
+    program.chmod(0o700)
+    stores = open_with(config=f"[default]\ncredential_process = {program}\n", AWS_REGION="eu-central-1")
+    fail(program)
+    asks: list[Callable[[], object]] = [
+        stores.metadata.ping,
+        lambda: stores.metadata.get(ANN, an_image().image_id),
+        stores.objects.ping,
+        lambda: stores.objects.head("images/1/cat.jpg"),
+        lambda: signed(stores),
+    ]
+    for ask in asks:
+        with pytest.raises(Unavailable):
+            ask()
 
 
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])

@@ -296,6 +296,14 @@ def test_what_the_server_does_not_implement_is_reported_and_fails_nothing(cloud:
     assert all(each.outcome.is_as_wanted for each in found.values())
 
 
+@pytest.mark.parametrize(("status", "code"), [(405, "MethodNotAllowed"), (400, "UnsupportedArgument")])
+def test_a_region_without_transfer_acceleration_fails_nothing(cloud: Cloud, status: int, code: str) -> None:
+    cloud.make_bucket()
+    answer(cloud.s3, "GetBucketAccelerateConfiguration", status, code)
+    found = found_by(provision, [bucket_aspects(cloud.s3, BucketPlan(BUCKET, region=REGION))], IMPATIENT)
+    assert found[f"bucket {BUCKET}: transfer acceleration"].outcome is Outcome.NOT_SUPPORTED
+
+
 def test_unsupported_things_are_a_warning(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     del cloud
     # moto answers only hosts of AWS; a check asks nothing of the bucket that the endpoint's scheme doesn't tell.

@@ -1,6 +1,8 @@
 """What is special about DynamoDB: requests by the number, cancelled transactions, throttling, lost replies."""
 
+import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.dynamodb import DynamoMetadata, Tables
+from adapters.dynamodb import DynamoMetadata, Patience, Tables
 from adapters.dynamodb.items import record_item
 from adapters.dynamodb.tables import SHARDS
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position
@@ -126,6 +128,23 @@ def test_a_get_is_one_consistent_read(dynamo: Dynamo) -> None:
     image = stored(dynamo, an_image())
     assert dynamo.metadata.get(ANN, image.image_id) == image
     assert dynamo.wire.sent == ["GetItem"]
+
+
+def test_reads_by_id_and_by_tags_are_strongly_consistent(dynamo: Dynamo) -> None:
+    image = stored(dynamo, an_image())
+    seen: list[dict[str, Any]] = []
+
+    def note(request: dict[str, Any], _: dict[str, Any]) -> None:
+        (asked,) = request.get("RequestItems", {"": request}).values()
+        seen.append(asked)
+
+    dynamo.wire.always |= dict.fromkeys(["GetItem", "Query", "BatchGetItem"], edit(note))
+    dynamo.metadata.get(ANN, image.image_id)
+    listed(dynamo, ByTags(TAGS))
+    dynamo.metadata.trash(ANN, image.image_id, at=NOW, due=NOW + HOUR)
+    dynamo.metadata.restore(ANN, image.image_id, at=NOW)
+    assert Counter(dynamo.wire.sent) == {"GetItem": 3, "Query": 2, "BatchGetItem": 1, "TransactWriteItems": 2}
+    assert [asked.get("ConsistentRead") for asked in seen] == [True] * 6
 
 
 def test_an_update_is_one_read_and_one_transaction_even_of_thirty_tags_to_thirty_others(dynamo: Dynamo) -> None:
@@ -301,6 +320,23 @@ def test_a_write_between_read_and_write_is_built_upon(dynamo: Dynamo) -> None:
     assert listed(dynamo, ByTags(TAGS)) == []
 
 
+def test_an_image_purged_and_uploaded_again_meanwhile_is_not_taken_for_the_one_that_was_read(dynamo: Dynamo) -> None:
+    image = stored(dynamo, an_image(fingerprint="f"))
+    again = replace(image, created_at=NOW + HOUR, updated_at=NOW + HOUR, tags=parse_tags(["new"]))
+
+    def interfere() -> None:
+        claimant = uuid4()
+        dynamo.metadata.trash(ANN, image.image_id, at=NOW, due=NOW)
+        assert dynamo.metadata.claim(image.image_id, claimant=claimant, at=NOW, until=NOW + HOUR)
+        dynamo.metadata.forget(image.image_id, claimant=claimant)
+        stored(dynamo, again)
+
+    dynamo.wire.next("TransactWriteItems", after(interfere))
+    revision = dynamo.metadata.update(ANN, image.image_id, to(title=Title("Mine")))
+    assert (revision.image.created_at, revision.image.tags) == (again.created_at, again.tags)
+    assert listed(dynamo, ByTags(again.tags)) == [revision.image]
+
+
 def test_a_write_between_read_and_write_fails_the_expectation(dynamo: Dynamo) -> None:
     image = stored(dynamo, an_image())
     same = to(title=Title("Same"))
@@ -381,6 +417,23 @@ def test_what_does_not_end_is_unavailable_within_the_deadline(fault: Any) -> Non
         assert 10 < len(dynamo.wire.sent) < 60
         dynamo.wire.always.clear()
         assert dynamo.metadata.get(ANN, image.image_id) == image
+
+
+def test_waits_have_any_length_up_to_a_bound_that_doubles() -> None:
+    waits: list[float] = []
+    draws = itertools.cycle([0.0, 0.5, 1.0])
+    patience = Patience(
+        deadline_s=60,
+        first_wait_s=1,
+        longest_wait_s=8,
+        sleep=waits.append,
+        monotonic=lambda: 0,
+        random=lambda: next(draws),
+    )
+    attempts = patience.begin()
+    for _ in range(6):
+        attempts.pause()
+    assert waits == [0, 1, 4, 0, 4, 8]
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "UnrecognizedClientException"])

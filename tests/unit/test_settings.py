@@ -68,7 +68,8 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(variable: str, text: st
         ("CALOTYPE_PUBLIC_URL", "ftp://x", "an http:// or https:// URL without a query"),
         ("CALOTYPE_PUBLIC_URL", "https://x/?a", "an http:// or https:// URL without a query"),
         ("CALOTYPE_TABLE_PREFIX", "a b", "at most 100 letters, digits or _.-"),
-        ("CALOTYPE_BUCKET", "ab", "3-63 characters"),
+        ("CALOTYPE_BUCKET", "ab", "3-63 lower-case letters, digits, dots and hyphens"),
+        ("CALOTYPE_BUCKET", "My_Images", "3-63 lower-case letters, digits, dots and hyphens"),
     ],
 )
 def test_what_is_refused_says_what_would_be_accepted(variable: str, text: str, said: str) -> None:

@@ -1,0 +1,42 @@
+"""The bus as the event loop sees it: calls wait for a thread, but not for ever."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from adapters.http.async_bus import AsyncBus
+from application.bus import Bus
+from domain.errors import Unavailable
+
+
+def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
+    """Ask for a call while the only thread is busy; return the calls that were made."""
+    bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, longest_wait_s=longest_wait_s)
+    made: list[str] = []
+
+    async def ask() -> None:
+        over = Event()
+        pool = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(over.wait)
+        waiting = asyncio.create_task(bus.read(made.append, "call"))
+        await asyncio.sleep(0)  # the call stands in the queue now
+        over.set()
+        if longest_wait_s:
+            await waiting
+        else:
+            with pytest.raises(Unavailable):
+                await waiting
+
+    asyncio.run(ask())
+    return made
+
+
+def test_a_call_waits_for_a_thread() -> None:
+    assert calls_made_behind_another(longest_wait_s=60) == ["call"]
+
+
+def test_a_call_that_no_thread_was_free_for_in_time_is_not_made() -> None:
+    assert calls_made_behind_another(longest_wait_s=0) == []

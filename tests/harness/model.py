@@ -125,6 +125,7 @@ class Kept:
 class Trashed:
     kept: Kept
     due: datetime
+    permanent: bool
 
 
 @dataclass
@@ -207,12 +208,14 @@ class Model:
         kept = self._owned(owner, image_id, expected_version)
         due = self.now if permanent else self.now + self.retention
         del self.live[image_id]
-        self.trash[image_id] = Trashed(kept, due)
+        self.trash[image_id] = Trashed(kept, due, permanent)
         return Deleted(image_id, self.now, due)
 
     def restore(self, owner: UserId, image_id: ImageId) -> Shown:
         trashed = self.trash.get(image_id)
-        if trashed is None or trashed.kept.image.owner != owner or trashed.due <= self.now:
+        if trashed is None or trashed.kept.image.owner != owner:
+            raise NotFound
+        if trashed.permanent or trashed.due <= self.now:
             raise NotFound
         del self.trash[image_id]
         self.live[image_id] = trashed.kept

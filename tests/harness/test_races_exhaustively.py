@@ -60,7 +60,7 @@ RACES: Mapping[str, Race] = {
     "upload and sweep": Race((upload(), sweep()), (), moves=(RESERVATION, CLAIM), more_moves=(LEASE,)),
     "the same upload twice": Race((upload(), upload()), (), moves=(LEASE, LEASE)),
     "the same upload twice and sweep": Race(
-        (upload(), upload(), sweep()), (), moves=(RESERVATION,), more_moves=(LEASE, CLAIM)
+        (upload(), upload(), sweep()), (), moves=(RESERVATION,), more_moves=(LEASE,)
     ),
     "two uploads with one key": Race((upload(), upload(OTHER)), (), moves=(LEASE,)),
     "delete and restore": Race((delete(), restore()), moves=(RETENTION,)),
@@ -76,10 +76,10 @@ RACES: Mapping[str, Race] = {
     "revise and delete at the same version": Race((revise("Hill", version=1), delete(version=1)), winners=1),
     "sweep and sweep": Race((sweep(), sweep()), (upload(), delete(permanent=True)), moves=(CLAIM, CLAIM)),
     "delete permanently, sweep and upload again": Race(
-        (delete(permanent=True), sweep(), upload(OTHER)), moves=(CLAIM,), more_moves=(LEASE, CLAIM)
+        (delete(permanent=True), sweep(), upload(OTHER)), moves=(CLAIM,), more_moves=(LEASE,)
     ),
     "sweep, sweep and upload again": Race(
-        (sweep(), sweep(), upload(OTHER)), (upload(), delete(permanent=True)), moves=(CLAIM,), more_moves=(LEASE, CLAIM)
+        (sweep(), sweep(), upload(OTHER)), (upload(), delete(permanent=True)), moves=(CLAIM,), more_moves=(LEASE,)
     ),
     "read, delete permanently, sweep and upload again": Race(
         # An id comes back, but not in the very microsecond that it first came in.

@@ -1,5 +1,6 @@
 """What botocore's errors mean: the one table, and what it takes to read it."""
 
+import re
 from collections.abc import Mapping
 from enum import Enum, auto
 from json import JSONDecodeError
@@ -80,6 +81,9 @@ _EXCEPTIONS: tuple[tuple[type[Exception], Fault], ...] = (
     (RuntimeError, Fault.DOWN),
     (JSONDecodeError, Fault.DOWN),
 )
+# ValidationException, too, says that an index is not there (yet): bootstrap is making it, or has not been run. The
+# request is right, and works as soon as the index does.
+_NO_INDEX = re.compile(r"does not have the specified index|backfilling global secondary index")
 _HTTP_SERVER_ERRORS = 500
 _CONDITION_FAILED = "ConditionalCheckFailed"
 
@@ -125,6 +129,8 @@ def was_sent_before(error: Exception) -> bool:
 
 
 def _fault_of_answer(response: Mapping[str, Any]) -> Fault:
+    if _NO_INDEX.search(response["Error"].get("Message", "")):
+        return Fault.DOWN
     codes = [response["Error"]["Code"]]
     codes += [code for reason in response.get("CancellationReasons", ()) if (code := reason.get("Code")) != "None"]
     faults = {_CODES[code] for code in codes if code in _CODES}

@@ -11,24 +11,12 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from operator import add
 from typing import BinaryIO, NamedTuple
 
+from adapters.imaging.boxes import walk_boxes
+from adapters.imaging.reader import MAX_FRAMES, BrokenError, Reader, TooManyFramesError
 from domain.values import MediaType
-
-MAX_FRAMES = 10_000
-# Segments, chunks, blocks or boxes. The densest real files have about one in 1,000 bytes.
-_MAX_PARTS = 200_000
-_MAX_HEAD_BYTES = 8 * 1024 * 1024
-_SEARCH_BYTES = 64 * 1024
-_STEP_BYTES = 4 * 1024
-
-
-class BrokenError(Exception):
-    """The container contradicts itself; the text is the end of a sentence that starts with the file."""
-
-
-class TooManyFramesError(Exception):
-    """There are more than MAX_FRAMES frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +34,17 @@ class Container:
     orientation: int = 1
 
 
-def walk(stream: BinaryIO, media_type: MediaType) -> Container:
+def walk(stream: BinaryIO, media_type: MediaType, *, max_metadata_bytes: int) -> Container:
     """Walk a whole file of the given format, in memory that doesn't grow with the file (AVIF apart).
 
+    Metadata is all that is not picture: EXIF, XMP, ICC profiles, texts, comments. It is counted as it is stored.
+
     Raises:
-        BrokenError: it is cut short, or not made as its format says.
+        BrokenError: it is cut short, not made as its format says, or made to keep us busy.
         TooManyFramesError: it has more than MAX_FRAMES frames.
+        TooMuchMetadataError: it has more than ``max_metadata_bytes`` of that.
     """
-    return _WALKS[media_type](_Reader(stream))
+    return _WALKS[media_type](Reader(stream, max_metadata_bytes=max_metadata_bytes))
 
 
 def orientation_of(exif: bytes) -> int:
@@ -65,99 +56,17 @@ def orientation_of(exif: bytes) -> int:
     order = _BYTE_ORDERS.get(block[:2])
     if order is None or len(block) < _TIFF_HEADER_BYTES:
         return 1
-    file = _Reader(BytesIO(block))
+    file = Reader(BytesIO(block), max_metadata_bytes=len(block))
     try:
         return _orientation(file, order, _directory(file, order, struct.unpack_from(order + "I", block, 4)[0]))
     except BrokenError:
         return 1
 
 
-class _Reader:
-    """A buffered cursor that stays inside the file.
-
-    ``take`` hands out about twice the file's length at most. A sound file gives no reason to read a byte twice, while
-    one with overlapping tables could keep us reading for ever.
-    """
-
-    __slots__ = ("_allowance", "_buffer", "_parts", "_start", "_stream", "at", "size")
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.size = stream.seek(0, 2)
-        self.at = 0
-        self._buffer = b""
-        self._start = 0
-        self._allowance = 2 * self.size + _SEARCH_BYTES
-        self._parts = _MAX_PARTS
-
-    def take(self, count: int) -> bytes:
-        """Return the next ``count`` bytes."""
-        at = self.at - self._start
-        if at < 0 or at + count > len(self._buffer):
-            self._fill(max(count, _STEP_BYTES))
-            at = 0
-            if count > len(self._buffer):
-                raise BrokenError("ends before its image does")
-        self._allowance -= count
-        if self._allowance < 0:
-            raise BrokenError("has tables that overlap")
-        self.at += count
-        return self._buffer[at : at + count]
-
-    def skip(self, count: int) -> None:
-        """Pass over ``count`` bytes, which must be there."""
-        if count > self.size - self.at:
-            raise BrokenError("ends before its image does")
-        self.at += count
-
-    def count_part(self) -> None:
-        """Note another part of the container; there is an end to how many a file may have."""
-        self._parts -= 1
-        if self._parts < 0:
-            raise BrokenError(f"is made of more than {_MAX_PARTS} parts")
-
-    def find(self, pattern: re.Pattern[bytes]) -> None:
-        """Move to the next match of a two-byte pattern."""
-        while True:
-            if not self._start <= self.at < self._start + len(self._buffer) - 1:
-                self._fill(_SEARCH_BYTES)
-                if len(self._buffer) < 2:  # noqa: PLR2004
-                    raise BrokenError("ends before its image does")
-            if found := pattern.search(self._buffer, self.at - self._start):
-                self.at = self._start + found.start()
-                return
-            # The last byte may be the first of a match across the border.
-            self.at = self._start + len(self._buffer) - 1
-
-    def skip_sub_blocks(self) -> None:
-        """Pass over a GIF's sub-blocks: each begins with its length, and one of length 0 is the last."""
-        while True:
-            at = self.at - self._start
-            if not 0 <= at < len(self._buffer):
-                self._fill(_SEARCH_BYTES)
-                at = 0
-                if not self._buffer:
-                    raise BrokenError("ends before its image does")
-            buffer, stop, length = self._buffer, len(self._buffer), 1
-            while length and at < stop:
-                length = buffer[at]
-                at += 1 + length
-            self.at = self._start + at
-            if not length:
-                return
-
-    def _fill(self, count: int) -> None:
-        count = min(count, self.size - self.at)
-        self._buffer = b""  # let go of the old one first
-        if count > 0:
-            self._stream.seek(self.at)
-            self._buffer = self._stream.read(count)
-        self._start = self.at
-
-
 # ---- JPEG (ITU-T T.81, annex B)
 
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_JPEG_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
 # Frames that a decoder exists for: not the hierarchical ones. 0xC4, 0xC8 and 0xCC are no frames.
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
 _SOF_UNREADABLE = frozenset({0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -165,7 +74,7 @@ _SOF_UNREADABLE = frozenset({0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def _walk_jpeg(file: _Reader) -> Container:
+def _walk_jpeg(file: Reader) -> Container:
     frame = exif = b""
     width = height = 0
     scan = b""
@@ -188,12 +97,14 @@ def _walk_jpeg(file: _Reader) -> Container:
             exif = _segment(file, marker, at, length)[4:]
         file.at = at
         file.skip(length)
+        if marker in _JPEG_METADATA:
+            file.count_metadata(length)
     if not frame or not scan:
         raise BrokenError("has no picture in it")
     return _container(b"\xff\xd8" + frame + scan, width, height, turned=orientation_of(exif))
 
 
-def _next_marker(file: _Reader) -> int:
+def _next_marker(file: Reader) -> int:
     if not _MARKER.match(pair := file.take(2)):
         file.at -= 2
         file.find(_MARKER)
@@ -201,7 +112,7 @@ def _next_marker(file: _Reader) -> int:
     return pair[1]
 
 
-def _segment(file: _Reader, marker: int, at: int, length: int) -> bytes:
+def _segment(file: Reader, marker: int, at: int, length: int) -> bytes:
     file.at = at
     return bytes((0xFF, marker)) + file.take(max(length, 2))
 
@@ -209,10 +120,11 @@ def _segment(file: _Reader, marker: int, at: int, length: int) -> bytes:
 # ---- PNG, with APNG (https://www.w3.org/TR/png-3/)
 
 _PNG_SIGNATURE_BYTES = 8
+_PNG_PICTURE = frozenset({b"PLTE", b"tRNS", b"IDAT", b"acTL", b"fcTL", b"fdAT"})
 _EXIF_MAX_BYTES = 64 * 1024
 
 
-def _walk_png(file: _Reader) -> Container:
+def _walk_png(file: Reader) -> Container:
     head = file.take(_PNG_SIGNATURE_BYTES)
     header = exif = b""
     animated = has_data = False
@@ -236,6 +148,8 @@ def _walk_png(file: _Reader) -> Container:
         elif kind == b"eXIf" and not exif:
             exif = file.take(min(length, _EXIF_MAX_BYTES))
         file.skip(after - file.at)
+        if kind not in _PNG_PICTURE:
+            file.count_metadata(length)
     if not has_data:
         raise BrokenError("has no picture in it")
     width, height = struct.unpack_from(">II", header, 8)
@@ -248,13 +162,14 @@ def _walk_png(file: _Reader) -> Container:
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
-def _walk_gif(file: _Reader) -> Container:
+def _walk_gif(file: Reader) -> Container:
     signature, width, height, flags = struct.unpack("<6sHHBxx", file.take(13))
     _skip_palette(file, flags)
     largest = (width, height)
     frames = 0
     while (kind := file.take(1)[0]) != _GIF_TRAILER:
         file.count_part()
+        at = file.at
         if kind == _GIF_EXTENSION:
             file.skip(1)
         elif kind == _GIF_IMAGE:
@@ -270,6 +185,8 @@ def _walk_gif(file: _Reader) -> Container:
         else:
             continue  # some writers pad
         file.skip_sub_blocks()
+        if kind == _GIF_EXTENSION:
+            file.count_metadata(file.at - at)
     if not frames:
         raise BrokenError("has no picture in it")
     # The canvas stands in the head already widened: Pillow would do it, but under its own, process-wide pixel limit.
@@ -281,7 +198,7 @@ def _walk_gif(file: _Reader) -> Container:
     return Container(head=head, frames=frames, frame_pixels=pixels, file_pixels=frames * pixels)
 
 
-def _skip_palette(file: _Reader, flags: int) -> None:
+def _skip_palette(file: Reader, flags: int) -> None:
     if flags & 0x80:
         file.skip(3 << ((flags & 7) + 1))
 
@@ -291,9 +208,10 @@ def _skip_palette(file: _Reader, flags: int) -> None:
 # libwebp looks at the header of the picture's data and checks that its first partition, 19 bits long, is there.
 _WEBP_PICTURE_BYTES = (1 << 19) + 16
 _WEBP_KEPT = {b"VP8 ": _WEBP_PICTURE_BYTES, b"VP8L": 16, b"ALPH": 16, b"ANIM": 16}
+_WEBP_PICTURE = frozenset({b"VP8X", b"ANMF", *_WEBP_KEPT})
 
 
-def _walk_webp(file: _Reader) -> Container:
+def _walk_webp(file: Reader) -> Container:
     file.skip(4)
     stop = 8 + int.from_bytes(file.take(4), "little")
     if stop > file.size:
@@ -318,12 +236,14 @@ def _walk_webp(file: _Reader) -> Container:
                 size = _webp_size(kind, chunks[kind])
         elif kind == b"EXIF" and not exif:
             exif = file.take(min(length, _EXIF_MAX_BYTES))
+        if kind not in _WEBP_PICTURE:
+            file.count_metadata(length)
         file.at = at
     body = b"WEBP" + b"".join(_riff_chunk(*chunk) for chunk in chunks.items())
     return _container(_riff_chunk(b"RIFF", body), *size, max(frames, 1), orientation_of(exif))
 
 
-def _webp_frame(file: _Reader, length: int) -> bytes:
+def _webp_frame(file: Reader, length: int) -> bytes:
     if length < 16:  # noqa: PLR2004
         raise BrokenError("has an empty frame")
     stop = file.at + length
@@ -348,7 +268,7 @@ def _webp_size(kind: bytes, data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _riff_chunks(file: _Reader, stop: int) -> Iterator[tuple[bytes, int]]:
+def _riff_chunks(file: Reader, stop: int) -> Iterator[tuple[bytes, int]]:
     """Yield kind and length with the file at the chunk's data; expect it there again."""
     while stop - file.at >= 8:  # noqa: PLR2004
         file.count_part()
@@ -363,75 +283,18 @@ def _riff_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack("<4sI", kind, len(data)) + data + b"\0" * (len(data) & 1)
 
 
-# ---- AVIF and HEIC (ISO/IEC 14496-12, 23008-12)
-
-# Items that hold EXIF and XMP. Their type is changed in the head, so that nobody looks for them: how the picture is
-# turned stands in its `irot` and `imir` properties, and EXIF does not count (23008-12, section 6.5.10).
-_METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+# ---- AVIF and HEIC
 
 
-# The sizes that items have. Both libraries have limits of their own, and answer them like any other fault.
-_ITEM_SIZE = re.compile(rb"\0\0\0\x14ispe\0{4}(.{4})(.{4})", re.DOTALL)
-# A coded picture is padded to whole blocks of 64 at most, and cut to its size by a `clap` property.
-_BLOCK = 64
-_HEADER_BOXES = frozenset({b"ftyp", b"meta", b"moov"})
+def _walk_heic(file: Reader) -> Container:
+    head, largest = walk_boxes(file, with_data=False)
+    return Container(head=head, frame_pixels=largest)
 
 
-def _walk_heic(file: _Reader) -> Container:
-    return _walk_boxes(file, with_data=False)
-
-
-def _walk_avif(file: _Reader) -> Container:
+def _walk_avif(file: Reader) -> Container:
     # libavif checks its items against the length of what it is given, so it has to be given everything.
-    return _walk_boxes(file, with_data=True)
-
-
-def _walk_boxes(file: _Reader, *, with_data: bool) -> Container:
-    head = BytesIO()
-    described = has_data = False
-    largest = 0
-    while (at := file.at) < file.size:
-        file.count_part()
-        kind, length = _box(file)
-        file.skip(at + length - file.at)
-        if kind in _HEADER_BOXES:
-            if head.tell() + length > _MAX_HEAD_BYTES and not with_data:
-                raise BrokenError(f"has a header of more than {_MAX_HEAD_BYTES} bytes")
-            file.at = at
-            box = file.take(length)
-            if kind == b"meta":
-                largest = max(largest, _largest_item(box))
-                box = _METADATA_ITEM.sub(rb"\1skip", box)
-            head.write(box)
-            described = described or kind != b"ftyp"
-            # Small pictures may lie inside the header.
-            has_data = has_data or b"idat" in box
-        elif with_data:
-            for piece in range(at, at + length, _SEARCH_BYTES):
-                file.at = piece
-                head.write(file.take(min(_SEARCH_BYTES, at + length - piece)))
-        has_data = has_data or kind == b"mdat"
-    if not described or not has_data:
-        raise BrokenError("ends before its image does")
-    return Container(head=head.getvalue(), frame_pixels=largest)
-
-
-def _largest_item(meta: bytes) -> int:
-    """Return at least how many pixels the largest item has, if its properties are true."""
-    sizes = ([int.from_bytes(side, "big") for side in size.groups()] for size in _ITEM_SIZE.finditer(meta))
-    return max((max(width - _BLOCK + 1, 1) * max(height - _BLOCK + 1, 1) for width, height in sizes), default=0)
-
-
-def _box(file: _Reader) -> tuple[bytes, int]:
-    at = file.at
-    length, kind = struct.unpack(">I4s", file.take(8))
-    if length == 1:
-        length = int.from_bytes(file.take(8), "big")
-    elif length == 0:
-        length = file.size - at
-    if length < file.at - at:
-        raise BrokenError("has a box that is shorter than its own header")
-    return kind, length
+    head, largest = walk_boxes(file, with_data=True)
+    return Container(head=head, frame_pixels=largest)
 
 
 # ---- TIFF 6.0; EXIF blocks are built alike
@@ -442,11 +305,16 @@ _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274
 _STRIPS, _TILES = (273, 279), (324, 325)
+# What may be large and is picture: the strips and tiles, and the layers that Photoshop keeps.
+_TIFF_PICTURE = frozenset({*_STRIPS, *_TILES, 37724})
+_SAMPLES = 277
+_MAX_SAMPLES = 6  # that Pillow knows; it would complain of more in the log
 # What says how the pixels are laid out: compression, photometric interpretation, fill order, samples and planes, each
 # one number; and bits a sample, colour map, extra samples and sample format, which are lists.
 _ONE_NUMBER = frozenset({_WIDTH, _HEIGHT, 259, 262, 266, 277, 284})
 _LAYOUT = _ONE_NUMBER | {258, 320, 338, 339}
 _LAYOUT_MAX_BYTES = 64 * 1024
+_TAGS_A_PART = 4  # a page has a dozen or two
 _TABLE_PIECE = 16 * 1024
 
 
@@ -465,7 +333,7 @@ class _Entry(NamedTuple):
 _Directory = dict[int, _Entry]
 
 
-def _walk_tiff(file: _Reader) -> Container:
+def _walk_tiff(file: Reader) -> Container:
     start = file.take(_TIFF_HEADER_BYTES)
     order = _BYTE_ORDERS[start[:2]]
     at: int = struct.unpack_from(order + "I", start, 4)[0]
@@ -493,10 +361,11 @@ def _walk_tiff(file: _Reader) -> Container:
     )
 
 
-def _directory(file: _Reader, order: str, at: int) -> _Directory:
+def _directory(file: Reader, order: str, at: int) -> _Directory:
     """Read the entries of a directory; leave the file behind them. The first of equal tags counts."""
     file.at = at
     (count,) = struct.unpack(order + "H", file.take(2))
+    file.count_part(1 + count // _TAGS_A_PART)
     at = file.at
     entries = file.take(12 * count)
     found: _Directory = {}
@@ -507,7 +376,7 @@ def _directory(file: _Reader, order: str, at: int) -> _Directory:
     return found
 
 
-def _check_page(file: _Reader, order: str, directory: _Directory) -> int:
+def _check_page(file: Reader, order: str, directory: _Directory) -> int:
     """Return how many pixels the page has. All that it refers to must lie inside the file."""
     if _WIDTH not in directory or _HEIGHT not in directory:
         raise BrokenError("has a page without a size")
@@ -519,27 +388,29 @@ def _check_page(file: _Reader, order: str, directory: _Directory) -> int:
     offsets, lengths = directory[offsets_tag], directory[lengths_tag]
     if offsets.values != lengths.values:
         raise BrokenError("has a page whose tables disagree")
-    pieces = zip(_numbers(file, order, offsets), _numbers(file, order, lengths), strict=True)
-    if any(offset + length > file.size for offset, length in pieces):
-        raise BrokenError("ends before its image does")
+    for starts, sizes in zip(_pieces(file, order, offsets), _pieces(file, order, lengths), strict=True):
+        if max(map(add, starts, sizes)) > file.size:
+            raise BrokenError("ends before its image does")
+    file.count_metadata(sum(entry.size_bytes for tag, entry in directory.items() if tag not in _TIFF_PICTURE))
     return _number(file, order, directory[_WIDTH]) * _number(file, order, directory[_HEIGHT])
 
 
-def _numbers(file: _Reader, order: str, entry: _Entry) -> Iterator[int]:
+def _pieces(file: Reader, order: str, entry: _Entry) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers of an entry, many at a time."""
     code, unit = _WHOLE_NUMBERS.get(entry.kind), _UNIT_BYTES[entry.kind]
     if code is None:
         raise BrokenError("has words where numbers belong")
     for first in range(0, entry.values, _TABLE_PIECE):
         count = min(_TABLE_PIECE, entry.values - first)
         file.at = entry.at + first * unit
-        yield from struct.unpack(f"{order}{count}{code}", file.take(count * unit))
+        yield struct.unpack(f"{order}{count}{code}", file.take(count * unit))
 
 
-def _number(file: _Reader, order: str, entry: _Entry) -> int:
-    return next(_numbers(file, order, entry._replace(values=1)))
+def _number(file: Reader, order: str, entry: _Entry) -> int:
+    return next(_pieces(file, order, entry._replace(values=1)))[0]
 
 
-def _tiff_head(file: _Reader, order: str, directory: _Directory) -> bytes:
+def _tiff_head(file: Reader, order: str, directory: _Directory) -> bytes:
     """Return a TIFF of one page that has the same layout, and one strip of nothing."""
     kept = sorted(directory.keys() & _LAYOUT)
     data_at = _TIFF_HEADER_BYTES + 2 + 12 * (len(kept) + 1) + 4
@@ -548,6 +419,8 @@ def _tiff_head(file: _Reader, order: str, directory: _Directory) -> bytes:
         entry = directory[tag]._replace(values=1) if tag in _ONE_NUMBER else directory[tag]
         if entry.size_bytes > _LAYOUT_MAX_BYTES:
             raise BrokenError("has a page with an absurd layout")
+        if tag == _SAMPLES and _number(file, order, entry) > _MAX_SAMPLES:
+            raise BrokenError("has more samples a pixel than can be read")
         file.at = entry.at
         value = file.take(entry.size_bytes)
         if len(value) > 4:  # noqa: PLR2004
@@ -560,7 +433,7 @@ def _tiff_head(file: _Reader, order: str, directory: _Directory) -> bytes:
     return start + b"".join(entries) + b"\0\0\0\0" + data
 
 
-def _orientation(file: _Reader, order: str, directory: _Directory) -> int:
+def _orientation(file: Reader, order: str, directory: _Directory) -> int:
     entry = directory.get(_ORIENTATION)
     if entry is None or entry.kind not in _WHOLE_NUMBERS:
         return 1
@@ -573,9 +446,10 @@ def _orientation(file: _Reader, order: str, directory: _Directory) -> int:
 _BMP_HEAD_BYTES = 4 * 1024
 _BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 _BMP_UNCOMPRESSED = frozenset({0, 3, 6})
+_BMP_V5_BYTES, _BMP_PROFILE_SIZE_AT = 124, 130
 
 
-def _walk_bmp(file: _Reader) -> Container:
+def _walk_bmp(file: Reader) -> Container:
     file_bytes, pixels_at, header_bytes = struct.unpack("<2xI4xII", file.take(18))
     if header_bytes not in _BMP_HEADER_BYTES:
         raise BrokenError("has an unknown BMP header")
@@ -595,6 +469,9 @@ def _walk_bmp(file: _Reader) -> Container:
         end = max(pixels_at + data_bytes, file_bytes)
     if end > file.size:
         raise BrokenError("ends before its image does")
+    if header_bytes == _BMP_V5_BYTES:
+        file.at = _BMP_PROFILE_SIZE_AT
+        file.count_metadata(min(int.from_bytes(file.take(4), "little"), file.size))
     file.at = 0
     return _container(file.take(min(file.size, _BMP_HEAD_BYTES)), width, height)
 
@@ -613,7 +490,7 @@ def _container(head: bytes, width: int, height: int, frames: int = 1, turned: in
     return Container(head=head, frames=frames, frame_pixels=pixels, file_pixels=frames * pixels, orientation=turned)
 
 
-_WALKS: dict[MediaType, Callable[[_Reader], Container]] = {
+_WALKS: dict[MediaType, Callable[[Reader], Container]] = {
     MediaType.JPEG: _walk_jpeg,
     MediaType.PNG: _walk_png,
     MediaType.GIF: _walk_gif,

@@ -13,14 +13,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from adapters.imaging.completeness import (
-    MAX_FRAMES,
-    BrokenError,
-    Container,
-    TooManyFramesError,
-    orientation_of,
-    walk,
-)
+from adapters.imaging.completeness import Container, orientation_of, walk
+from adapters.imaging.reader import MAX_FRAMES, BrokenError, TooManyFramesError, TooMuchMetadataError
 from application.ports import Inspection
 from domain.errors import CalotypeError, Invalid, Unavailable
 from domain.limits import Limits
@@ -46,7 +40,10 @@ class PillowInspector:
     """ImageInspector by Pillow and pillow-heif. Holds nothing; one instance serves all threads."""
 
     def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
-        """See ImageInspector.inspect. The codes are unsupported_image, unreadable_image and too_many_pixels."""
+        """See ImageInspector.inspect.
+
+        The codes are unsupported_image, unreadable_image, too_many_pixels and too_much_metadata.
+        """
         try:
             return _inspect(content, limits)
         except CalotypeError:
@@ -55,6 +52,9 @@ class PillowInspector:
             raise Invalid("file", str(error), code="unreadable_image") from error
         except TooManyFramesError as error:
             raise _too_many(f"has more than {MAX_FRAMES:,} frames") from error
+        except TooMuchMetadataError as error:
+            reason = f"has more than {limits.max_metadata_bytes:,} bytes of metadata"
+            raise Invalid("file", reason, code="too_much_metadata") from error
         except Image.DecompressionBombError as error:
             raise _too_many("has more pixels than can be read") from error
         except MemoryError as error:
@@ -82,7 +82,7 @@ def _inspect(content: BinaryIO, limits: Limits) -> Inspection:
     if media_type is None:
         known = ", ".join(each.name for each in MediaType)
         raise Invalid("file", f"is not an image of a known format ({known})", code="unsupported_image")
-    container = walk(content, media_type)
+    container = walk(content, media_type, max_metadata_bytes=limits.max_metadata_bytes)
     # Before a library sees the file: some allocate the canvas at once.
     _check_pixels(container.frame_pixels, container.file_pixels, limits)
     picture = _open_heic(container) if media_type is MediaType.HEIC else _open(container, _PLUGINS[media_type])

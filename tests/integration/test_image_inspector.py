@@ -18,10 +18,11 @@ from application.ports import ImageInspector, Inspection
 from domain.errors import Invalid, Unavailable
 from domain.limits import Limits
 from domain.values import MediaType
-from tests import pictures
+from tests import hostile, pictures
 
 INSPECTOR: ImageInspector = PillowInspector()
 ORIENTATIONS = range(1, 9)
+CODES = {"unsupported_image", "unreadable_image", "too_many_pixels", "too_much_metadata"}
 
 # Whole files in which every byte up to the end belongs to the picture.
 WHOLE: dict[str, bytes] = {
@@ -275,7 +276,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(media_type: str, dat
     try:
         seen = inspect(bytes(damaged))
     except Invalid as refused:
-        assert refused.code in {"unsupported_image", "unreadable_image", "too_many_pixels"}  # noqa: PT017
+        assert refused.code in CODES  # noqa: PT017
     else:
         assert seen.width * seen.height <= Limits().max_pixels
         assert min(seen.width, seen.height, seen.frames) >= 1
@@ -367,6 +368,50 @@ def test_tiff_pages_that_share_one_huge_table_are_refused_soon() -> None:
 def test_a_file_of_nothing_but_empty_parts_is_refused() -> None:
     whole = pictures.jpeg()
     assert refusal(whole[:2] + b"\xff\xfe\0\x02" * 300_000 + whole[2:]) == "unreadable_image"
+
+
+TEN_KB = bytes(10_000)
+WITH_METADATA: dict[str, bytes] = {
+    "jpeg with a comment": hostile.jpeg_with((0xFE, TEN_KB)),
+    "jpeg with ICC": hostile.jpeg_with((0xE2, b"ICC_PROFILE\0\1\1" + TEN_KB)),
+    "png with text": hostile.png_with((b"zTXt", b"k\0\0" + TEN_KB)),
+    "png with a private chunk": hostile.png_with((b"prIv", TEN_KB)),
+    "gif with comments": hostile.gif_of(b"!\xfe" + (b"\xff" + bytes(255)) * 40 + b"\0" + hostile.gif_frame()),
+    "webp with XMP": hostile.webp_with((b"XMP ", TEN_KB)),
+    "tiff with ICC": hostile.tiff_with((34_675, TEN_KB)),
+    "bmp with ICC": hostile.bmp_with_profile(TEN_KB),
+    **{
+        f"{brand.decode()} with {name}": build(brand, len(TEN_KB))
+        for brand in (b"avif", b"heic")
+        for name, build in (("ICC", hostile.heif_with_profile), ("XMP", hostile.heif_with_xmp))
+    },
+}
+
+
+@pytest.mark.parametrize("name", WITH_METADATA)
+def test_metadata_may_have_so_many_bytes_in_every_format(name: str) -> None:
+    data = WITH_METADATA[name]
+    assert refusal(data, Limits(max_metadata_bytes=9_999)) == "too_much_metadata"
+    assert inspect(data, Limits(max_metadata_bytes=10_400)) == inspect(data)
+
+
+class Slow(BytesIO):
+    """A file whose every piece costs much work."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        until = time.thread_time() + 0.1
+        while time.thread_time() < until:
+            pass
+        return super().read(size)
+
+
+def test_a_walk_that_takes_too_much_time_is_broken_off() -> None:
+    many = hostile.png_with((b"tEXt", bytes(8_000)), times=300)
+    assert inspect(many).media_type is MediaType.PNG
+    started = time.thread_time()
+    with pytest.raises(Invalid, match="takes too long to read"):
+        INSPECTOR.inspect(cast("BinaryIO", Slow(many)), limits=Limits())
+    assert time.thread_time() - started < 5
 
 
 # ---- how it reads

@@ -53,7 +53,7 @@ def _aws_audits(settings: Settings, clock: Clock, stack: ExitStack) -> tuple[Rec
     from adapters.s3 import S3ObjectAudit  # noqa: PLC0415
     from entrypoints.aws import aws_session, dynamodb_client, s3_client  # noqa: PLC0415
 
-    session = aws_session()
+    session = aws_session(settings)
     s3, dynamodb = s3_client(session, settings), dynamodb_client(session, settings)
     for client in (s3, dynamodb):
         stack.callback(client.close)

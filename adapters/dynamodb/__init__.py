@@ -2,7 +2,8 @@
 
 from adapters.dynamodb.audit import DynamoRecordAudit
 from adapters.dynamodb.metadata import DynamoMetadata
+from adapters.dynamodb.parsing import parse_replies_fast
 from adapters.dynamodb.retrying import Patience
 from adapters.dynamodb.tables import Tables, definitions
 
-__all__ = ["DynamoMetadata", "DynamoRecordAudit", "Patience", "Tables", "definitions"]
+__all__ = ["DynamoMetadata", "DynamoRecordAudit", "Patience", "Tables", "definitions", "parse_replies_fast"]

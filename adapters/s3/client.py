@@ -13,6 +13,7 @@ def client_config(
     attempts: int = 3,
     addressing_style: Literal["auto", "virtual", "path"] = "auto",
     accelerate: bool = False,
+    user_agent: str | None = None,
 ) -> Config:
     """Return the configuration of a client for `S3Objects` and `Presigner`.
 
@@ -25,9 +26,11 @@ def client_config(
             ``{bucket}.s3.amazonaws.com``, which redirects to the region (and so breaks the signature) until a new
             bucket's name has spread. Other servers want "auto", which means path style for them.
         accelerate: go through S3 Transfer Acceleration.
+        user_agent: what to say who asks; botocore's own words are put together anew for each request, twice.
     """
     return Config(
         signature_version="s3v4",
+        user_agent=user_agent,
         max_pool_connections=pool_size,
         connect_timeout=connect_timeout_s,
         read_timeout=read_timeout_s,

@@ -55,7 +55,7 @@ def _stores(settings: Settings) -> list[Sequence[Aspect]]:
     from entrypoints.aws import UNUSABLE, aws_session, dynamodb_client, s3_client  # noqa: PLC0415
 
     try:
-        session = aws_session()
+        session = aws_session(settings)
         dynamodb = dynamodb_client(session, settings)
         # The accelerated way into a bucket is there only once this command has opened it.
         s3 = s3_client(session, msgspec.structs.replace(settings, transfer_acceleration=False))

@@ -3,5 +3,6 @@
 from adapters.sqlite.audit import SqliteRecordAudit
 from adapters.sqlite.copies import CatalogCopy, Holdings
 from adapters.sqlite.metadata import SqliteMetadata
+from adapters.sqlite.replays import SqliteReplays
 
-__all__ = ["CatalogCopy", "Holdings", "SqliteMetadata", "SqliteRecordAudit"]
+__all__ = ["CatalogCopy", "Holdings", "SqliteMetadata", "SqliteRecordAudit", "SqliteReplays"]

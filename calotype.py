@@ -22,6 +22,7 @@ from application.commands.upload_image import UploadedImage, UploadImage
 from application.content import Content
 from application.ports import ByOwner, ByTags, ByteRange, ByTitle
 from application.queries.get_image import GetImage
+from application.queries.get_usage import GetUsage
 from application.queries.list_images import ImagePage, ListImages
 from application.queries.read_content import ImageContent, ReadContent
 from domain.errors import (
@@ -33,11 +34,13 @@ from domain.errors import (
     KeyReused,
     NotFound,
     PreconditionFailed,
+    QuotaExceeded,
     TooLarge,
     Unavailable,
 )
 from domain.events import Event, ImageDeleted, ImagePurged, ImageRestored, ImageUploaded, MetadataRevised
 from domain.image import Image, MetadataChange
+from domain.quota import Usage
 from domain.reclaim import TrashedImage
 from domain.values import (
     Description,
@@ -56,11 +59,11 @@ from entrypoints.settings import Settings, SettingsError
 __all__ = [
     "open", "on", "OpenBus", "Settings", "Subscription",
     "UploadImage", "ReviseMetadata", "DeleteImage", "RestoreImage", "Sweep",
-    "GetImage", "ReadContent", "ListImages", "ByOwner", "ByTags", "ByTitle",
-    "UploadedImage", "ImagePage", "ImageContent", "TrashedImage", "SweepReport",
+    "GetImage", "GetUsage", "ReadContent", "ListImages", "ByOwner", "ByTags", "ByTitle",
+    "UploadedImage", "ImagePage", "ImageContent", "TrashedImage", "SweepReport", "Usage",
     "Image", "MetadataChange", "Content", "ByteRange", "MediaType",
     "UserId", "ImageId", "Title", "Description", "Tag", "parse_tags", "Filename", "IdempotencyKey",
     "Event", "ImageUploaded", "MetadataRevised", "ImageDeleted", "ImageRestored", "ImagePurged",
-    "CalotypeError", "Invalid", "TooLarge", "NotFound", "Conflict", "KeyReused", "InTrash", "PreconditionFailed",
-    "Unavailable", "Damaged", "SettingsError",
+    "CalotypeError", "Invalid", "TooLarge", "QuotaExceeded", "NotFound", "Conflict", "KeyReused", "InTrash",
+    "PreconditionFailed", "Unavailable", "Damaged", "SettingsError",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from application.ports import FoundObject, Posting, RecordAudit
+from application.ports import FoundObject, Miscount, Posting, RecordAudit
 from domain.image import Image
 
 
@@ -44,7 +44,14 @@ class WrongPosting:
     """When the image was last touched, as far as can be told: no younger than the fault."""
 
 
-Finding = DamagedObject | StrayObject | WrongPosting
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrongUsage:
+    """An owner whose recorded usage is not what they have stored."""
+
+    miscount: Miscount
+
+
+Finding = DamagedObject | StrayObject | WrongPosting | WrongUsage
 
 
 def is_unclaimed(records: RecordAudit, found: FoundObject) -> bool:

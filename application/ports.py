@@ -14,6 +14,7 @@ from uuid import UUID
 from domain.events import Event
 from domain.image import Image, Revision
 from domain.limits import Limits
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import ImageId, MediaType, Tag, Title, UserId
 
@@ -60,7 +61,7 @@ class ImageInspector(Protocol):
         """Read the headers of a whole, seekable file; decode no pixels; leave the position anywhere.
 
         Raises:
-            Invalid: not an image of a known format, cut short, unreadable, or over the pixel limits.
+            Invalid: not an image of a known format, cut short, unreadable, or over the limits of pixels and metadata.
         """
 
 
@@ -201,25 +202,33 @@ class SignedObjects(Protocol):
 
 
 class MetadataStore(Protocol):
-    """The command side: records, postings and reclaim entries. Each call is one transaction.
+    """The command side: records, postings, reclaim entries and owners' usage. Each call is one transaction.
 
-    An image id only ever belongs to one owner.
+    An image id only ever belongs to one owner. An owner's usage is at every moment the sum over their records and
+    reclaim entries: `reserve` takes from the quota, `forget` gives back, and nothing else changes it.
     """
 
-    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
         """Write the reservation and return None; or return the record, when this id is committed already.
 
         Create-only, with one exception: an unclaimed reservation of the same owner and fingerprint (not None) whose
         lease is over at ``at`` is replaced, which gives the upload to the new holder.
 
+        What the reservation adds must fit into the quota on top of the owner's usage; what replaces another adds only
+        the difference.
+
         Raises:
             KeyReused: a reservation or a trashed record with another fingerprint is there.
             InTrash: the record is in the trash.
             Conflict: the lease of another holder runs, or the sweeper claimed the entry.
+            QuotaExceeded: none of these, but it does not fit.
         """
 
+    def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
+        """Make the holder's reservation due at ``due``, if it is there, unclaimed, and due later. May be repeated."""
+
     def commit(self, image: Image, *, holder: UUID) -> None:
-        """Make the record visible: record and postings in, reservation out.
+        """Make the record visible: record and postings in, reservation out. Both are of the same size.
 
         The condition is that the reservation is there, held by ``holder`` and unclaimed. A commit that succeeded may
         be repeated as long as the record is as it made it.
@@ -340,6 +349,9 @@ class MetadataReader(Protocol):
     def count(self, owner: UserId) -> int:
         """Return how many images the owner has, trash not counted."""
 
+    def usage(self, owner: UserId) -> Usage:
+        """Return what counts against the owner's quota, as the last command that was acknowledged left it."""
+
 
 # ---- audits: both stores as they are, protocol or not. For `calotype audit`, never for requests
 
@@ -358,6 +370,16 @@ class Standing(NamedTuple):
 
     record: Image | None
     has_entry: bool
+
+
+class Miscount(NamedTuple):
+    """An owner whose recorded usage is not what they have stored."""
+
+    owner: UserId
+    recorded: Usage
+    actual: Usage
+    revision: int
+    """Which state of the record was looked at, for stores that can't look at everything at one moment."""
 
 
 class Estimate(NamedTuple):
@@ -394,6 +416,18 @@ class RecordAudit(Protocol):
 
     def mend(self, posting: Posting) -> bool:
         """Add the posting if a record calls for it, else remove it, in one transaction; tell if that was needed."""
+
+    def miscounts(self) -> Iterator[Miscount]:
+        """Walk the owners whose usage is wrong, in the order of their ids. Memory grows with the number of owners.
+
+        Of an owner who reserves or is swept meanwhile nothing need be told.
+        """
+
+    def recount(self, miscount: Miscount) -> bool:
+        """Set the owner's usage right, in one transaction; tell if that was needed.
+
+        False also if it changed since it was looked at, on stores that can't look at everything at one moment.
+        """
 
     def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
         """Write an `audit_hold` for an id that has neither entry nor record; return False for any other.

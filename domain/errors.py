@@ -6,6 +6,7 @@ An error's ``args`` are its constructor's positional arguments, so that it can b
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 
 class CalotypeError(Exception):
@@ -65,6 +66,29 @@ class TooLarge(CalotypeError):
         return f"the file is larger than {self.limit_bytes} bytes"
 
 
+class QuotaExceeded(CalotypeError):
+    """The upload does not fit into what its owner may have stored; nothing was changed."""
+
+    def __init__(self, unit: Literal["images", "bytes"], limit: int, used: int) -> None:
+        """Keep the quota that would be passed, and how much of it the owner has used."""
+        super().__init__(unit, limit, used)
+        self.unit = unit
+        self.limit = limit
+        self.used = used
+
+    @property
+    def room(self) -> int:
+        """How much of the quota is left."""
+        return max(0, self.limit - self.used)
+
+    def __str__(self) -> str:
+        """Return the quota as a sentence. It tells nothing of other owners."""
+        return (
+            f"{self.used} of {self.limit} {self.unit} of the quota are used; "
+            "the trash and uploads under way count, and what was deleted for good until it is swept"
+        )
+
+
 class NotFound(CalotypeError):
     """Absent, or somebody else's: callers are never told which."""
 
@@ -98,6 +122,10 @@ class Unavailable(CalotypeError):
 
     The outcome of a change that ended so is unknown: it happened wholly or not at all.
     """
+
+
+class Overloaded(Unavailable):
+    """There is no room for it at present. Nothing was done; the call may be tried again."""
 
 
 class Damaged(CalotypeError):

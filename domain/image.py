@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from domain.events import ImageUploaded, MetadataRevised
+from domain.quota import Usage
 from domain.values import Description, Filename, ImageId, MediaType, Tag, Title, UserId
 
 OBJECT_ROOT = "images/"
@@ -67,6 +68,11 @@ class Image:
     def key(self) -> str:
         """The key of the original, the same for ever."""
         return object_prefix(self.image_id) + self.filename
+
+    @property
+    def usage(self) -> Usage:
+        """What it takes of its owner's quota."""
+        return Usage(images=1, size_bytes=self.size_bytes)
 
     def uploaded(self) -> ImageUploaded:
         """Return the event of this image's arrival."""

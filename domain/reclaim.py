@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.errors import Conflict, InTrash, KeyReused
 from domain.events import ImageDeleted, ImageRestored
 from domain.image import Image, object_prefix
+from domain.quota import Usage
 from domain.values import ImageId, UserId
 
 
@@ -28,12 +29,19 @@ class Reservation:
     holder: UUID
     lease_until: datetime
     due: datetime
+    size_bytes: int | None
+    """How long the upload's file is; None for what counts against nobody's quota."""
     fingerprint: str | None = None
 
     @property
     def prefix(self) -> str:
         """The prefix of the objects it answers for."""
         return object_prefix(self.image_id)
+
+    @property
+    def usage(self) -> Usage:
+        """What it takes of its owner's quota."""
+        return Usage() if self.size_bytes is None else Usage(images=1, size_bytes=self.size_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +56,16 @@ class TrashedImage:
     def prefix(self) -> str:
         """The prefix of the objects it answers for."""
         return object_prefix(self.image.image_id)
+
+    @property
+    def owner(self) -> UserId:
+        """Whose image it was, and may be again."""
+        return self.image.owner
+
+    @property
+    def usage(self) -> Usage:
+        """What it takes of its owner's quota."""
+        return self.image.usage
 
     def can_be_restored(self, *, at: datetime) -> bool:
         """Say whether the time to restore it is still running."""
@@ -75,7 +93,7 @@ def audit_hold(image_id: ImageId, *, claimant: UUID, until: datetime) -> Reserva
 
     It has the form of a reservation, so that a sweeper ends what a repair that died has begun.
     """
-    return Reservation(image_id=image_id, owner=AUDITOR, holder=claimant, lease_until=until, due=until)
+    return Reservation(image_id=image_id, owner=AUDITOR, holder=claimant, lease_until=until, due=until, size_bytes=None)
 
 
 def check_takeover(entry: ReclaimEntry, reservation: Reservation, *, claimed: bool, at: datetime) -> None:

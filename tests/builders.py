@@ -73,6 +73,7 @@ def a_reservation(
     holder: UUID | None = None,
     lease_until: datetime = NOON + MINUTE,
     due: datetime = NOON + HOUR,
+    size_bytes: int | None = 1_234,
     fingerprint: str | None = None,
 ) -> Reservation:
     """Return a reservation with an id and a holder of its own, leased for a minute and due after an hour."""
@@ -82,13 +83,16 @@ def a_reservation(
         holder=uuid4() if holder is None else holder,
         lease_until=lease_until,
         due=due,
+        size_bytes=size_bytes,
         fingerprint=fingerprint,
     )
 
 
 def reserved_for(image: Image) -> Reservation:
     """Return a reservation that the image's upload may have begun with."""
-    return a_reservation(image_id=image.image_id, owner=image.owner, fingerprint=image.fingerprint)
+    return a_reservation(
+        image_id=image.image_id, owner=image.owner, size_bytes=image.size_bytes, fingerprint=image.fingerprint
+    )
 
 
 def stored(metadata: MetadataStore, image: Image) -> Image:

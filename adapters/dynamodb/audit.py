@@ -6,7 +6,9 @@ and no transaction reads both that and the reclaim entry. `standing` and `hold` 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,6 +17,7 @@ from adapters.dynamodb.errors import ConditionFailed
 from adapters.dynamodb.items import (
     Item,
     Key,
+    entry_from,
     entry_key,
     image_from,
     position_from,
@@ -22,17 +25,28 @@ from adapters.dynamodb.items import (
     record_key,
     reservation_item,
     time_text,
+    usage_from,
+    usage_key,
+    usage_owner,
 )
 from adapters.dynamodb.retrying import Attempts, Patience
 from adapters.dynamodb.tables import Tables
-from application.ports import Estimate, Posting, Standing
+from application.ports import Estimate, Miscount, Posting, Standing
 from domain.image import Image
+from domain.quota import Usage
 from domain.reclaim import audit_hold
 from domain.values import ImageId, Tag, UserId
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import ConditionCheckTypeDef, ScanInputTypeDef, TransactWriteItemTypeDef
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        ConditionCheckTypeDef,
+        ScanInputTypeDef,
+        TransactWriteItemTypeDef,
+    )
+
+_NONE: "AttributeValueTypeDef" = {"N": "0"}
 
 
 class DynamoRecordAudit:
@@ -120,6 +134,45 @@ class DynamoRecordAudit:
             else:
                 return True
 
+    def miscounts(self) -> Iterator[Miscount]:
+        """See RecordAudit.miscounts.
+
+        Everything is counted twice, and of an owner is told only what was the same both times: the recorded usage,
+        which no reservation and no sweep has touched between, and which ids are records and which are entries. So
+        nobody is told of who was only just moving something to the trash or back.
+        """
+        first = self._count_all()
+        suspects = {owner for owner, count in first.items() if count.recorded != count.actual}
+        if not suspects:
+            return
+        second = self._count_all(suspects)
+        for owner in sorted(suspects):
+            if (count := first[owner]) == second.get(owner):
+                yield Miscount(owner, count.recorded, count.actual, count.revision)
+
+    def recount(self, miscount: Miscount) -> bool:
+        """See RecordAudit.recount. As long as the recorded usage is untouched, what is stored is what was counted."""
+        condition = "revision = :revision" if miscount.revision else "attribute_not_exists(revision)"
+        values = {
+            ":images": miscount.actual.images,
+            ":size_bytes": miscount.actual.size_bytes,
+            ":next": miscount.revision + 1,
+            **({":revision": miscount.revision} if miscount.revision else {}),
+        }
+        try:
+            self._patience.begin().call(
+                lambda: self._client.update_item(
+                    TableName=self._tables.reclaim,
+                    Key=usage_key(miscount.owner),
+                    ConditionExpression=condition,
+                    UpdateExpression="SET images = :images, size_bytes = :size_bytes, revision = :next",
+                    ExpressionAttributeValues={name: {"N": str(number)} for name, number in values.items()},
+                )
+            )
+        except ConditionFailed as failure:
+            return failure.maybe_done
+        return True
+
     def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
         """See RecordAudit.hold.
 
@@ -161,6 +214,25 @@ class DynamoRecordAudit:
     def _count(self, table: str) -> int:
         response = self._patience.begin().call(lambda: self._client.describe_table(TableName=table))
         return response["Table"]["ItemCount"]
+
+    def _count_all(self, owners: Container[UserId] | None = None) -> dict[UserId, "_Count"]:
+        """Count what each owner, or each of some, has recorded and stored."""
+        counts: defaultdict[UserId, _Count] = defaultdict(_Count)
+
+        def of(owner: UserId | None) -> _Count | None:
+            return None if owner is None or (owners is not None and owner not in owners) else counts[owner]
+
+        # All usage before anything that it counts: what is reserved between changes it, and is told by the revision.
+        for item in self._scan(self._tables.reclaim, None):
+            if (count := of(usage_owner(item))) is not None:
+                count.recorded, count.revision = usage_from(item), int(item.get("revision", _NONE)["N"])
+        for item in self._scan(self._tables.reclaim, None):
+            if usage_owner(item) is None and (count := of((entry := entry_from(item)).owner)) is not None:
+                count.entries.add(item, entry.usage)
+        for item in self._scan(self._tables.metadata, None):
+            if (count := of((image := image_from(item)).owner)) is not None:
+                count.records.add(item, image.usage)
+        return counts
 
     def _scan(self, table: str, start: Key | None) -> Iterator[Item]:
         request: ScanInputTypeDef = {"TableName": table, "ConsistentRead": True}
@@ -228,6 +300,32 @@ class DynamoRecordAudit:
             ConditionExpression="attribute_not_exists(image_id)",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What some items take of a quota, and which they are: the exclusive or of their ids."""
+
+    usage: Usage = Usage()  # noqa: RUF009 (a value, immutable)
+    ids: int = 0
+
+    def add(self, item: Item, usage: Usage) -> None:
+        self.usage += usage
+        self.ids ^= UUID(item["image_id"]["S"]).int
+
+
+@dataclass(slots=True)
+class _Count:
+    """What one owner has recorded, and what is stored."""
+
+    recorded: Usage = Usage()  # noqa: RUF009 (a value, immutable)
+    revision: int = 0
+    entries: _Sum = field(default_factory=_Sum)
+    records: _Sum = field(default_factory=_Sum)
+
+    @property
+    def actual(self) -> Usage:
+        return self.entries.usage + self.records.usage
 
 
 def _record_of(image: Image) -> Key:

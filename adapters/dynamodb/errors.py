@@ -92,7 +92,8 @@ class ConditionFailed(Exception):
     """A conditional write found something else than its condition says; nothing was done by this try.
 
     Args:
-        items: for each action of the write, in order, what was there where its condition failed; else None.
+        items: for each action of the write, in order, what was there where its condition failed; None where nothing
+            was, or where it held.
         maybe_done: an earlier try of the same write may have been done, so that its own result failed the condition.
     """
 

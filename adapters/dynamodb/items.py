@@ -11,6 +11,7 @@ from uuid import UUID
 
 from application.ports import Position
 from domain.image import Image
+from domain.quota import Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import Description, Filename, ImageId, MediaType, Tag, Title, UserId
 
@@ -21,6 +22,7 @@ Item: TypeAlias = Mapping[str, "AttributeValueTypeDef"]
 Key: TypeAlias = dict[str, "AttributeValueTypeDef"]
 
 _Text = TypeVar("_Text", bound=str)
+_USAGE = "usage#"
 
 
 # ---- records
@@ -125,6 +127,8 @@ def reservation_item(reservation: Reservation) -> Key:
     item = _entry_item(reservation.image_id, reservation.owner, reservation.due)
     item["holder"] = {"S": str(reservation.holder)}
     item["lease_until"] = {"S": time_text(reservation.lease_until)}
+    if reservation.size_bytes is not None:
+        item["size_bytes"] = {"N": str(reservation.size_bytes)}
     if reservation.fingerprint is not None:
         item["fingerprint"] = {"S": reservation.fingerprint}
     return item
@@ -148,13 +152,14 @@ def entry_from(item: Item) -> ReclaimEntry:
             deleted_at=time_from(item["deleted_at"]["S"]),
             due=time_from(item["due"]["S"]),
         )
-    fingerprint = item.get("fingerprint")
+    fingerprint, size_bytes = item.get("fingerprint"), item.get("size_bytes")
     return Reservation(
         image_id=UUID(item["image_id"]["S"]),
         owner=_trusted(UserId, item["user_id"]["S"]),
         holder=UUID(item["holder"]["S"]),
         lease_until=time_from(item["lease_until"]["S"]),
         due=time_from(item["due"]["S"]),
+        size_bytes=None if size_bytes is None else int(size_bytes["N"]),
         fingerprint=None if fingerprint is None else fingerprint["S"],
     )
 
@@ -173,6 +178,27 @@ def _entry_item(image_id: ImageId, owner: UserId, due: datetime) -> Key:
         "shard": {"S": text[-1]},
         "due": {"S": time_text(due)},
     }
+
+
+# ---- owners' usage
+
+
+def usage_key(owner: UserId) -> Key:
+    """Return the key of an owner's usage: an item among the reclaim entries, and of no shard, so never due."""
+    return {"image_id": {"S": f"{_USAGE}{owner}"}}
+
+
+def usage_owner(item: Item) -> UserId | None:
+    """Return whose usage an item of the reclaim table is; None for an entry."""
+    kind, separator, owner = item["image_id"]["S"].partition("#")
+    return _trusted(UserId, owner) if kind + separator == _USAGE else None
+
+
+def usage_from(item: Item | None) -> Usage:
+    """Return what a usage item holds: nothing when there is none yet."""
+    if item is None:
+        return Usage()
+    return Usage(images=int(item["images"]["N"]), size_bytes=int(item["size_bytes"]["N"]))
 
 
 # ---- plain values

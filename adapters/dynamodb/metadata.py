@@ -4,6 +4,9 @@ Record, postings and reclaim entry change in one TransactWriteItems, conditional
 entry. A transaction carries a ClientRequestToken, so that sending it again after a lost reply does it once; where a
 condition fails on such a second try all the same, what is found there decides whether the first one won.
 
+An owner's usage is one item among the reclaim entries, in the transactions that reserve and forget. It is kept whether
+there is a quota or not (ADR 15), and it is where one owner's parallel uploads meet.
+
 What is strongly consistent: every read by id and by tags. Pages by owner and by title, counts and the walk over what
 is due come from global secondary indexes, which DynamoDB brings up to date within moments but not at once.
 """
@@ -28,6 +31,8 @@ from adapters.dynamodb.items import (
     reservation_item,
     time_text,
     trashed_item,
+    usage_from,
+    usage_key,
 )
 from adapters.dynamodb.listings import Listings
 from adapters.dynamodb.retrying import Attempts, Patience
@@ -35,6 +40,7 @@ from adapters.dynamodb.tables import SHARDS, Tables
 from application.ports import Filter, Position, Slice
 from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, Tag, UserId
 
@@ -46,11 +52,10 @@ if TYPE_CHECKING:
         DeleteTypeDef,
         PutTypeDef,
         TransactWriteItemTypeDef,
+        UpdateTypeDef,
     )
 
 _ABSENT = "attribute_not_exists(image_id)"
-# A reservation of the same upload whose lease is over.
-_LAPSED = "user_id = :owner AND fingerprint = :fingerprint AND lease_until <= :at AND attribute_not_exists(claimant)"
 # A record in the state that was read. The version alone would not say so: an image that was purged, and uploaded again
 # with the same idempotency key, starts anew at version 1.
 _UNCHANGED = "version = :version AND created_at = :created_at"
@@ -84,22 +89,44 @@ class DynamoMetadata:
 
     # ---- MetadataStore
 
-    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
         """See MetadataStore.reserve."""
         attempts = self._patience.begin()
+        replaced: ReclaimEntry | None = None
+        while True:
+            more = reservation.usage if replaced is None else reservation.usage - replaced.usage
+            try:
+                self._transact(attempts, self._reservation(reservation, replaced, more, quota))
+            except ConditionFailed as failure:
+                record, entry, used = (*failure.items, None)[:3]
+                if record is not None:
+                    return image_from(record)
+                if entry is None:
+                    quota.admit(more, used=usage_from(used))
+                    replaced = None  # or it was not the quota: what was to be replaced is gone
+                else:
+                    replaced, claimed = entry_from(entry), is_claimed(entry)
+                    if failure.maybe_done and not claimed and replaced == reservation:
+                        return None
+                    check_takeover(replaced, reservation, claimed=claimed, at=at)
+                attempts.pause(failure)
+            else:
+                return None
+
+    def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
+        """See MetadataStore.abandon."""
         try:
-            self._transact(attempts, self._reservation(reservation, at))
-        except ConditionFailed as failure:
-            record, entry = failure.items
-            if record is not None:
-                return image_from(record)
-            if entry is not None:
-                held, claimed = entry_from(entry), is_claimed(entry)
-                if failure.maybe_done and not claimed and held == reservation:
-                    return None
-                check_takeover(held, reservation, claimed=claimed, at=at)
-            raise Conflict("another attempt at this upload ran", retry_after_s=1) from failure
-        return None
+            self._patience.begin().call(
+                lambda: self._client.update_item(
+                    TableName=self._tables.reclaim,
+                    Key=entry_key(image_id),
+                    ConditionExpression="holder = :holder AND due > :due AND attribute_not_exists(claimant)",
+                    UpdateExpression="SET due = :due",
+                    ExpressionAttributeValues={":holder": {"S": str(holder)}, ":due": {"S": time_text(due)}},
+                )
+            )
+        except ConditionFailed:
+            return  # committed, taken over, or being swept; or it is due as soon as that
 
     def commit(self, image: Image, *, holder: UUID) -> None:
         """See MetadataStore.commit."""
@@ -211,18 +238,30 @@ class DynamoMetadata:
         return entry_from(response["Attributes"])
 
     def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
-        """See MetadataStore.forget."""
+        """See MetadataStore.forget. The entry is read first, for what it takes of whose quota."""
+        attempts = self._patience.begin()
+        item = self._find_entry_item(attempts, image_id)
+        if item is None or item.get("claimant") != {"S": str(claimant)}:
+            return
+        entry = entry_from(item)
+        # What is claimed never changes but for its claimant.
+        delete: DeleteTypeDef = {
+            "TableName": self._tables.reclaim,
+            "Key": entry_key(image_id),
+            "ConditionExpression": "claimant = :claimant",
+            "ExpressionAttributeValues": {":claimant": {"S": str(claimant)}},
+        }
         try:
-            self._patience.begin().call(
-                lambda: self._client.delete_item(
-                    TableName=self._tables.reclaim,
-                    Key=entry_key(image_id),
-                    ConditionExpression="claimant = :claimant",
-                    ExpressionAttributeValues={":claimant": {"S": str(claimant)}},
-                )
-            )
+            self._transact(attempts, [{"Delete": delete}, *self._charge(entry.owner, Usage() - entry.usage)])
         except ConditionFailed:
             return  # forgotten already, or another sweeper's by now
+
+    def usage(self, owner: UserId) -> Usage:
+        """See MetadataReader.usage."""
+        response = self._patience.begin().call(
+            lambda: self._client.get_item(TableName=self._tables.reclaim, Key=usage_key(owner), ConsistentRead=True)
+        )
+        return usage_from(response.get("Item"))
 
     def ping(self) -> None:
         """See MetadataStore.ping. One read of a key that is in none of the tables; never tried twice."""
@@ -252,8 +291,10 @@ class DynamoMetadata:
 
     # ---- the transactions
 
-    def _reservation(self, reservation: Reservation, at: datetime) -> "list[TransactWriteItemTypeDef]":
-        """Return the actions of a reservation: no record, checked first; then the entry.
+    def _reservation(
+        self, reservation: Reservation, replaced: ReclaimEntry | None, more: Usage, quota: Quota
+    ) -> "list[TransactWriteItemTypeDef]":
+        """Return the actions of a reservation: no record, checked first; then the entry; then the usage, if it changes.
 
         The record is checked even for a new random id, which doubles the units of the write. An entry beside a living
         record would make its object garbage once it is due: that is not left to the quality of anybody's ids.
@@ -264,20 +305,39 @@ class DynamoMetadata:
             "ConditionExpression": _ABSENT,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        if reservation.fingerprint is not None:
-            entry["ConditionExpression"] = f"{_ABSENT} OR ({_LAPSED})"
-            entry["ExpressionAttributeValues"] = {
-                ":owner": {"S": reservation.owner},
-                ":fingerprint": {"S": reservation.fingerprint},
-                ":at": {"S": time_text(at)},
-            }
+        if isinstance(replaced, Reservation):
+            # Just the attempt that was looked at; nothing else of it could have changed.
+            entry["ConditionExpression"] = "holder = :replaced AND attribute_not_exists(claimant)"
+            entry["ExpressionAttributeValues"] = {":replaced": {"S": str(replaced.holder)}}
         no_record: ConditionCheckTypeDef = {
             "TableName": self._tables.metadata,
             "Key": record_key(reservation.owner, reservation.image_id),
             "ConditionExpression": _ABSENT,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return [{"ConditionCheck": no_record}, {"Put": entry}]
+        return [{"ConditionCheck": no_record}, {"Put": entry}, *self._charge(reservation.owner, more, quota)]
+
+    def _charge(self, owner: UserId, more: Usage, quota: Quota = UNLIMITED) -> "list[TransactWriteItemTypeDef]":
+        """Return the action that adds to the owner's usage if it fits into the quota; none when nothing is added."""
+        if more == Usage():
+            return []
+        values = {":images": more.images, ":size_bytes": more.size_bytes, ":one": 1}
+        conditions: list[str] = []
+        for name, limit in (("images", quota.images), ("size_bytes", quota.size_bytes)):
+            if limit is not None and values[f":{name}"] > 0:
+                room = values[f":{name}_used"] = limit - values[f":{name}"]
+                absent = f"attribute_not_exists({name}) OR " if room >= 0 else ""
+                conditions.append(f"({absent}{name} <= :{name}_used)")
+        update: UpdateTypeDef = {
+            "TableName": self._tables.reclaim,
+            "Key": usage_key(owner),
+            "UpdateExpression": "ADD images :images, size_bytes :size_bytes, revision :one",
+            "ExpressionAttributeValues": {name: {"N": str(number)} for name, number in values.items()},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if conditions:
+            update["ConditionExpression"] = " AND ".join(conditions)
+        return [{"Update": update}]
 
     def _replacement(self, old: Image, new: Image) -> "list[TransactWriteItemTypeDef]":
         """Return the actions that put ``new`` in the place of ``old``: 1 + 60 for 30 tags and 30 others, of 100."""
@@ -392,9 +452,10 @@ def _record_in(failure: ConditionFailed) -> Image | None:
 
 
 def _restorable(item: Item | None, owner: UserId, at: datetime) -> TrashedImage:
-    if item is None or is_claimed(item):
+    # Somebody else's is not even looked at: it takes no longer to refuse than what is not there.
+    if item is None or item["user_id"] != {"S": owner} or is_claimed(item):
         raise NotFound
     entry = entry_from(item)
-    if not isinstance(entry, TrashedImage) or entry.image.owner != owner or not entry.can_be_restored(at=at):
+    if not isinstance(entry, TrashedImage) or not entry.can_be_restored(at=at):
         raise NotFound
     return entry

@@ -7,5 +7,14 @@ from adapters.memory.audit import MemoryObjectAudit, MemoryRecordAudit
 from adapters.memory.clock import FixedClock, SequentialIds
 from adapters.memory.metadata import MemoryMetadata
 from adapters.memory.objects import MemoryObjects
+from adapters.memory.rate_limits import MemoryRateLimiter
 
-__all__ = ["FixedClock", "MemoryMetadata", "MemoryObjectAudit", "MemoryObjects", "MemoryRecordAudit", "SequentialIds"]
+__all__ = [
+    "FixedClock",
+    "MemoryMetadata",
+    "MemoryObjectAudit",
+    "MemoryObjects",
+    "MemoryRateLimiter",
+    "MemoryRecordAudit",
+    "SequentialIds",
+]

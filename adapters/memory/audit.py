@@ -9,20 +9,26 @@ from uuid import UUID
 
 from adapters.memory.metadata import MemoryMetadata, _Claim, _Held
 from adapters.memory.objects import MemoryObjects, _Stored
-from application.ports import Clock, Estimate, FoundObject, Posting, Quarantined, Standing
+from application.ports import Clock, Estimate, FoundObject, Miscount, Posting, Quarantined, Standing
 from domain.errors import Unavailable
 from domain.image import Image, image_id_of
+from domain.quota import Usage
 from domain.reclaim import audit_hold
-from domain.values import ImageId, Tag
+from domain.values import ImageId, Tag, UserId
 
 
 @dataclass(slots=True)
 class MemoryRecordAudit:
-    """RecordAudit in memory. Postings are what the records call for, without the ``lost``, with the ``dangling``."""
+    """RecordAudit in memory. Postings are what the records call for, without the ``lost``, with the ``dangling``.
+
+    Usage is what is stored, but for the ``miscounted``.
+    """
 
     metadata: MemoryMetadata
     lost: set[Posting] = field(default_factory=set)
     dangling: set[Posting] = field(default_factory=set)
+    miscounted: dict[UserId, Usage] = field(default_factory=dict)
+    """What is recorded of owners whose usage is wrong; in the store itself it is counted, and can't be."""
 
     def estimate(self) -> Estimate:
         """See RecordAudit.estimate."""
@@ -59,6 +65,19 @@ class MemoryRecordAudit:
         needed = posting in faults
         faults.discard(posting)
         return needed
+
+    def miscounts(self) -> Iterator[Miscount]:
+        """See RecordAudit.miscounts."""
+        found = [
+            Miscount(owner, recorded, self.metadata.usage(owner), revision=0)
+            for owner, recorded in sorted(self.miscounted.items())
+        ]
+        return iter([miscount for miscount in found if miscount.recorded != miscount.actual])
+
+    def recount(self, miscount: Miscount) -> bool:
+        """See RecordAudit.recount."""
+        recorded = self.miscounted.pop(miscount.owner, None)
+        return recorded not in {None, self.metadata.usage(miscount.owner)}
 
     def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
         """See RecordAudit.hold."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
 from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, UserId
 
@@ -33,15 +34,27 @@ class MemoryMetadata:
     entries: dict[ImageId, _Held] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
         """See MetadataStore.reserve."""
         with self._lock:
+            more = reservation.usage
             if (record := self.records.get(reservation.image_id)) is not None:
                 return record
             if (held := self.entries.get(reservation.image_id)) is not None:
                 check_takeover(held.entry, reservation, claimed=held.claim is not None, at=at)
+                more -= held.entry.usage
+            quota.admit(more, used=self._usage(reservation.owner))
             self.entries[reservation.image_id] = _Held(reservation)
             return None
+
+    def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
+        """See MetadataStore.abandon."""
+        with self._lock:
+            held = self.entries.get(image_id)
+            if held is None or held.claim is not None or not isinstance(held.entry, Reservation):
+                return
+            if held.entry.holder == holder and held.entry.due > due:
+                self.entries[image_id] = _Held(replace(held.entry, due=due))
 
     def commit(self, image: Image, *, holder: UUID) -> None:
         """See MetadataStore.commit."""
@@ -140,8 +153,17 @@ class MemoryMetadata:
         with self._lock:
             return sum(image.owner == owner for image in self.records.values())
 
+    def usage(self, owner: UserId) -> Usage:
+        """See MetadataReader.usage."""
+        with self._lock:
+            return self._usage(owner)
+
     def ping(self) -> None:
         """See MetadataStore.ping."""
+
+    def _usage(self, owner: UserId) -> Usage:
+        stored = [*self.records.values(), *(held.entry for held in self.entries.values())]
+        return sum((each.usage for each in stored if each.owner == owner), Usage())
 
     def _record(self, owner: UserId, image_id: ImageId, expected_version: int | None) -> Image:
         image = self.records.get(image_id)

@@ -18,8 +18,10 @@ from adapters.sqlite.rows import (
     to_micros,
 )
 from adapters.sqlite.session import Row, Session
-from application.ports import Estimate, Posting, Standing
+from adapters.sqlite.usage import MISCOUNTS, add_usage, count_usage, read_usage
+from application.ports import Estimate, Miscount, Posting, Standing
 from domain.image import Image
+from domain.quota import Usage
 from domain.reclaim import audit_hold
 from domain.values import ImageId, Tag, UserId
 
@@ -118,6 +120,20 @@ class SqliteRecordAudit:
         with self._session.transaction("IMMEDIATE") as db:
             statement = _ADD_POSTING if _is_called_for(db, posting) else _REMOVE_POSTING
             return db.execute(statement, _to_row(posting)).rowcount > 0
+
+    def miscounts(self) -> Iterator[Miscount]:
+        """See RecordAudit.miscounts. All at one moment, and no more memory than for those that are wrong."""
+        for owner, images, size_bytes, actual_images, actual_bytes in self._session.fetch(MISCOUNTS):
+            recorded = Usage(images=images, size_bytes=size_bytes)
+            actual = Usage(images=actual_images, size_bytes=actual_bytes)
+            yield Miscount(str.__new__(UserId, owner), recorded, actual, revision=0)
+
+    def recount(self, miscount: Miscount) -> bool:
+        """See RecordAudit.recount. Counted anew, whatever it was."""
+        with self._session.transaction("IMMEDIATE") as db:
+            wrong_by = count_usage(db, miscount.owner) - read_usage(db, miscount.owner)
+            add_usage(db, miscount.owner, wrong_by)
+            return wrong_by != Usage()
 
     def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
         """See RecordAudit.hold."""

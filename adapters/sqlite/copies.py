@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 
 from adapters.sqlite.rows import IMAGE_COLUMNS, RECLAIM_COLUMNS, held_from_row, image_from_row, to_micros
 from adapters.sqlite.schema import migrate
+from adapters.sqlite.usage import recount_all
 from domain.errors import Damaged, Unavailable
 from domain.image import Image
 from domain.reclaim import TrashedImage
@@ -79,6 +80,7 @@ class CatalogCopy:
                         kind = 'reservation' OR claimant IS NOT NULL OR due <= ? OR due <= deleted_at""",
                     (to_micros(at),),
                 )
+                recount_all(self._db)
             self._db.execute("VACUUM")
 
     def holdings(self) -> Holdings:
@@ -109,6 +111,7 @@ class CatalogCopy:
                     "DELETE FROM reclaim WHERE image_id = ?",
                 ):
                     self._db.execute(statement, (image_id.bytes,))
+            recount_all(self._db)
 
     def _records(self) -> Iterator[Image]:
         return map(image_from_row, self._db.execute(_RECORDS))

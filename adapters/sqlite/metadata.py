@@ -6,7 +6,7 @@ the last commit and never wait for one.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
@@ -20,17 +20,21 @@ from adapters.sqlite.rows import (
     IMAGE_COLUMNS,
     RECLAIM_COLUMNS,
     Held,
+    as_one_row,
     entry_to_row,
     held_from_row,
     image_from_row,
     image_to_row,
+    images_from,
     to_micros,
 )
 from adapters.sqlite.schema import migrate
 from adapters.sqlite.session import Row, Session
+from adapters.sqlite.usage import add_usage, read_usage
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
 from domain.errors import Conflict, NotFound, PreconditionFailed
 from domain.image import Image, Revision
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
 from domain.values import ImageId, Tag, UserId
 
@@ -49,32 +53,35 @@ _INSERT_POSTING = "INSERT INTO postings (owner, tag, created_at, image_id) VALUE
 _DELETE_POSTING = "DELETE FROM postings WHERE owner = ? AND tag = ? AND created_at = ? AND image_id = ?"
 
 _ENTRY = f"SELECT {', '.join(RECLAIM_COLUMNS)}, claimant, claimed_until FROM reclaim WHERE image_id = ?"
+_OWN_ENTRY = f"{_ENTRY} AND owner = ?"
 # Replacing is for takeovers: the conditions have been checked in the same transaction.
 _PUT_ENTRY = (
     f"INSERT OR REPLACE INTO reclaim ({', '.join(RECLAIM_COLUMNS)}) VALUES ({', '.join('?' for _ in RECLAIM_COLUMNS)})"
 )
 _CLAIM_ENTRY = "UPDATE reclaim SET claimant = ?, claimed_until = ? WHERE image_id = ?"
 _DELETE_ENTRY = "DELETE FROM reclaim WHERE image_id = ?"
-_FORGET_ENTRY = f"{_DELETE_ENTRY} AND claimant = ?"
+_ABANDON_ENTRY = """
+    UPDATE reclaim SET due = :due
+    WHERE image_id = :id AND holder = :holder AND claimant IS NULL AND due > :due"""
 _DUE_ENTRIES = """
     SELECT due, image_id FROM reclaim
     WHERE due <= ? AND (due, image_id) > (?, ?)
     ORDER BY due, image_id LIMIT ?"""
 
 # Each page is one range scan in the order of its index, newest first, that stops at the limit.
-_PAGE_BY_OWNER = f"""
+_PAGE_BY_OWNER = as_one_row(f"""
     SELECT {_IMAGE} FROM images
     WHERE owner = ? AND (created_at, image_id) < (?, ?)
-    ORDER BY created_at DESC, image_id DESC LIMIT ?"""
-_PAGE_BY_TITLE = f"""
+    ORDER BY created_at DESC, image_id DESC LIMIT ?""")
+_PAGE_BY_TITLE = as_one_row(f"""
     SELECT {_IMAGE} FROM images
     WHERE owner = ? AND title_folded = ? AND (created_at, image_id) < (?, ?)
-    ORDER BY created_at DESC, image_id DESC LIMIT ?"""
+    ORDER BY created_at DESC, image_id DESC LIMIT ?""")
 # CROSS keeps the order of the loops (SQLite's documented meaning of it): from the postings to their records.
-_PAGE_BY_TAG = f"""
+_PAGE_BY_TAG = as_one_row(f"""
     SELECT {_IMAGE} FROM postings CROSS JOIN images USING (owner, created_at, image_id)
     WHERE postings.owner = ? AND postings.tag = ? AND (postings.created_at, postings.image_id) < (?, ?)
-    ORDER BY postings.created_at DESC, postings.image_id DESC LIMIT ?"""
+    ORDER BY postings.created_at DESC, postings.image_id DESC LIMIT ?""")
 
 
 class SqliteMetadata:
@@ -114,15 +121,25 @@ class SqliteMetadata:
         self._reader.close()
         self._writer.close()
 
-    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
         """See MetadataStore.reserve."""
         with self._writer.transaction("IMMEDIATE") as db:
+            more = reservation.usage
             if (record := _record(db, reservation.image_id)) is not None:
                 return record
             if (held := _held(db, reservation.image_id)) is not None:
                 check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
+                more -= held.entry.usage
+            if quota != UNLIMITED:
+                quota.admit(more, used=read_usage(db, reservation.owner))
+            add_usage(db, reservation.owner, more)
             db.execute(_PUT_ENTRY, entry_to_row(reservation))
             return None
+
+    def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
+        """See MetadataStore.abandon."""
+        with self._writer.transaction("IMMEDIATE") as db:
+            db.execute(_ABANDON_ENTRY, {"id": image_id.bytes, "holder": holder.bytes, "due": to_micros(due)})
 
     def commit(self, image: Image, *, holder: UUID) -> None:
         """See MetadataStore.commit."""
@@ -171,10 +188,11 @@ class SqliteMetadata:
     def restore(self, owner: UserId, image_id: ImageId, *, at: datetime) -> TrashedImage:
         """See MetadataStore.restore."""
         with self._writer.transaction("IMMEDIATE") as db:
-            held = _held(db, image_id)
+            row = db.execute(_OWN_ENTRY, (image_id.bytes, owner)).fetchone()
+            held = None if row is None else held_from_row(row)
             if held is None or held.claimant is not None or not isinstance(held.entry, TrashedImage):
                 raise NotFound
-            if held.entry.image.owner != owner or not held.entry.can_be_restored(at=at):
+            if not held.entry.can_be_restored(at=at):
                 raise NotFound
             db.execute(_DELETE_ENTRY, (image_id.bytes,))
             _insert_record(db, held.entry.image)
@@ -201,7 +219,10 @@ class SqliteMetadata:
     def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
         """See MetadataStore.forget."""
         with self._writer.transaction("IMMEDIATE") as db:
-            db.execute(_FORGET_ENTRY, (image_id.bytes, claimant.bytes))
+            held = _held(db, image_id)
+            if held is not None and held.claimant == claimant:
+                db.execute(_DELETE_ENTRY, (image_id.bytes,))
+                add_usage(db, held.entry.owner, Usage() - held.entry.usage)
 
     def get(self, owner: UserId, image_id: ImageId) -> Image:
         """See MetadataReader.get."""
@@ -214,9 +235,9 @@ class SqliteMetadata:
         """See MetadataReader.page."""
         below = _ABOVE_ALL if after is None else (to_micros(after.created_at), after.image_id.bytes)
         # One more than asked for tells whether anything follows.
-        rows = self._matches(owner, which, below, limit + 1)
-        images = tuple([image_from_row(row) for row in rows[:limit]])
-        if len(rows) <= limit:
+        found = self._matches(owner, which, below, limit + 1)
+        images = found[:limit]
+        if len(found) <= limit:
             return Slice(images, None)
         return Slice(images, Position(images[-1].created_at, images[-1].image_id))
 
@@ -224,6 +245,11 @@ class SqliteMetadata:
         """See MetadataReader.count."""
         [(count,)] = self._reader.fetch("SELECT count(*) FROM images WHERE owner = ?", (owner,))
         return int(count)
+
+    def usage(self, owner: UserId) -> Usage:
+        """See MetadataReader.usage."""
+        with self._reader.transaction("DEFERRED") as db:
+            return read_usage(db, owner)
 
     def ping(self) -> None:
         """See MetadataStore.ping."""
@@ -243,20 +269,25 @@ class SqliteMetadata:
         # An id comes back with its idempotency key, and then for another upload.
         return current is not None and current.created_at == image.created_at
 
-    def _matches(self, owner: UserId, which: Filter, below: Place, limit: int) -> list[Row]:
+    def _matches(self, owner: UserId, which: Filter, below: Place, limit: int) -> tuple[Image, ...]:
         match which:
             case ByOwner():
-                return self._reader.fetch(_PAGE_BY_OWNER, (owner, *below, limit))
+                return self._page(_PAGE_BY_OWNER, (owner, *below, limit))
             case ByTitle(title):
-                return self._reader.fetch(_PAGE_BY_TITLE, (owner, title.folded, *below, limit))
+                return self._page(_PAGE_BY_TITLE, (owner, title.folded, *below, limit))
             case ByTags((tag,)):
-                return self._reader.fetch(_PAGE_BY_TAG, (owner, tag, *below, limit))
+                return self._page(_PAGE_BY_TAG, (owner, tag, *below, limit))
             case ByTags(tags, "any"):
-                return self._reader.fetch(*_page_by_any(owner, tags, below, limit))
+                return self._page(*_page_by_any(owner, tags, below, limit))
             case ByTags(tags):
                 with self._reader.transaction("DEFERRED") as db:
                     places = islice(places_with_all(db, owner, tags, below), limit)
-                    return [db.execute(_RECORD_BY_KEY, (owner, *place)).fetchone() for place in places]
+                    rows = [db.execute(_RECORD_BY_KEY, (owner, *place)).fetchone() for place in places]
+                return tuple(map(image_from_row, rows))
+
+    def _page(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> tuple[Image, ...]:
+        [row] = self._reader.fetch(statement, parameters)
+        return images_from(row)
 
 
 def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int) -> tuple[str, dict[str, object]]:
@@ -271,12 +302,12 @@ def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int)
             ORDER BY created_at DESC, image_id DESC LIMIT :limit)"""
         for n in range(len(tags))
     )
-    statement = f"""
+    statement = as_one_row(f"""
         SELECT {_IMAGE}
         FROM ({newest} ORDER BY created_at DESC, image_id DESC LIMIT :limit) AS page
         CROSS JOIN images ON images.owner = :owner
             AND images.created_at = page.created_at AND images.image_id = page.image_id
-        ORDER BY page.created_at DESC, page.image_id DESC"""
+        ORDER BY page.created_at DESC, page.image_id DESC LIMIT :limit""")
     time, id_bytes = below
     parameters = {f"tag{n}": tag for n, tag in enumerate(tags)}
     return statement, {"owner": owner, "time": time, "id": id_bytes, "limit": limit, **parameters}
@@ -288,9 +319,11 @@ def _record(db: sqlite3.Connection, image_id: ImageId) -> Image | None:
 
 
 def _owned(db: sqlite3.Connection, owner: UserId, image_id: ImageId, expected_version: int | None) -> Image:
-    image = _record(db, image_id)
-    if image is None or image.owner != owner:
+    # Somebody else's is not even read: it takes no longer to refuse than what is not there.
+    row = db.execute(_OWN_RECORD_BY_ID, (image_id.bytes, owner)).fetchone()
+    if row is None:
         raise NotFound
+    image = image_from_row(row)
     if expected_version is not None and image.version != expected_version:
         raise PreconditionFailed(f"the image is at version {image.version}")
     return image

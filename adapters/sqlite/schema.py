@@ -69,6 +69,33 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX reclaim_by_due ON reclaim (due, image_id)",
     ),
+    (
+        # What the entry takes of its owner's quota; NULL for nothing, as with reservations from before there were
+        # quotas.
+        "ALTER TABLE reclaim ADD COLUMN size_bytes INTEGER",
+        # Not by JSON functions, which SQLite may be built without before 3.38. The name can't be found in a value:
+        # quotes are escaped there. CAST reads the digits that a text begins with.
+        """
+        UPDATE reclaim SET size_bytes = CAST(substr(record, instr(record, '"size_bytes": ') + 14) AS INTEGER)
+        WHERE kind = 'trashed'
+        """,
+        """
+        CREATE TABLE usage (
+            owner TEXT NOT NULL PRIMARY KEY,
+            images INTEGER NOT NULL,
+            size_bytes INTEGER NOT NULL
+        ) WITHOUT ROWID
+        """,
+        """
+        INSERT INTO usage
+        SELECT owner, count(*), sum(size_bytes)
+        FROM (
+            SELECT owner, size_bytes FROM images
+            UNION ALL SELECT owner, size_bytes FROM reclaim WHERE size_bytes IS NOT NULL
+        )
+        GROUP BY owner
+        """,
+    ),
 )
 
 

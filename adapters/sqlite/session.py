@@ -4,11 +4,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from adapters.sqlite.turns import Turns
 from domain.errors import Unavailable
 
 Row = tuple[Any, ...]
@@ -26,8 +28,17 @@ _OPENING = threading.Lock()
 _PRIMARY_CODE = 0xFF  # the rest tells the kind of a kind (https://www.sqlite.org/rescode.html)
 
 
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Blocks that wrote one after another, and are committed together."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    committed: bool = False
+    error: sqlite3.Error | None = None
+
+
 class Session:
-    """One kept connection behind a lock. No transaction outlives the block it was opened for.
+    """One kept connection behind a lock. No transaction outlives the blocks it was opened for.
 
     Whatever sqlite3 raises, a closed session included, leaves as Unavailable from the cause, and so does waiting for
     the file or for the other threads longer than ``timeout_s`` each.
@@ -35,8 +46,9 @@ class Session:
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
         """Open the file, and make it if it is not there; its folder is."""
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._timeout_s = timeout_s
+        self._group: _Group | None = None
         try:
             self._connection = _connect(path, timeout_s)
         except (sqlite3.Error, OSError) as error:
@@ -45,6 +57,7 @@ class Session:
     def fetch(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
         """Return all the rows of one statement, which is its own transaction."""
         with self._alone() as connection:
+            self._end_group()
             return connection.execute(statement, parameters).fetchall()
 
     @contextmanager
@@ -53,32 +66,108 @@ class Session:
 
         ``DEFERRED`` is for reading, from one snapshot. ``IMMEDIATE`` is for writing: it takes the file's one write
         lock before anything is read, so that nothing read in the block is stale when the block writes.
+
+        Blocks that come to write while a commit waits for the disk are committed together by the next one. Each ends
+        when that is done, and fails if it fails; one that raises undoes what it did, and nothing of the others.
         """
+        if mode == "IMMEDIATE":
+            with self._grouped() as connection:
+                yield connection
+            return
         with self._alone() as connection:
-            connection.execute(f"BEGIN {mode}")
+            self._end_group()
+            connection.execute("BEGIN DEFERRED")
             try:
                 yield connection
-                connection.commit()
-            except BaseException:
+            finally:
                 connection.rollback()
-                raise
 
     def close(self) -> None:
         """Close the connection, once whoever uses it is done. May be repeated."""
-        with self._lock:
+        self._turns.take()
+        try:
+            self._end_group()
             self._connection.close()
+        finally:
+            self._turns.give()
+
+    @contextmanager
+    def _grouped(self) -> Iterator[sqlite3.Connection]:
+        # The first block of a group begins its transaction, lets those go first who are waiting already, and commits
+        # what they all did. One that joins may have read what is never committed; so it isn't told how it ended, be it
+        # by an error, before that is known.
+        group: _Group | None = None
+        leads = False
+        try:
+            with self._alone() as connection:
+                leads = self._group is None
+                group = self._joined(connection)
+                try:
+                    yield connection
+                except BaseException:
+                    if leads:
+                        group = None
+                    self._undo(connection, leads=leads)
+                    raise
+        finally:
+            if group is not None:
+                self._settle(group, leads=leads)
+
+    def _joined(self, connection: sqlite3.Connection) -> _Group:
+        if self._group is None:
+            connection.execute("BEGIN IMMEDIATE")
+            self._group = _Group()
+        else:
+            connection.execute("SAVEPOINT block")
+        return self._group
+
+    def _undo(self, connection: sqlite3.Connection, *, leads: bool) -> None:
+        """Undo a block. Where that can't be done alone, as after some failures, the group is undone, and fails."""
+        if not leads and connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK TO block")
+                connection.execute("RELEASE block")
+                return
+        self._end_group(connection.rollback)
+
+    def _settle(self, group: _Group, *, leads: bool) -> None:
+        """Wait until the group has ended; raise Unavailable if it failed."""
+        # Whoever leads may have been interrupted.
+        while not group.ended.wait(0 if leads else self._timeout_s):
+            self._turns.take()
+            try:
+                self._end_group()
+            finally:
+                self._turns.give()
+        if not group.committed:
+            raise Unavailable("the catalog failed") from group.error
+
+    def _end_group(self, end: Callable[[], None] | None = None) -> None:
+        """Commit what is open, or end it in another way. The turn is ours."""
+        group, self._group = self._group, None
+        if group is None:
+            return
+        try:
+            (end or self._connection.commit)()
+            group.committed = end is None
+        except sqlite3.Error as error:
+            group.error = error
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+        finally:
+            group.ended.set()
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         # The wait has an end: behind a file that another process keeps locked, threads would queue for minutes.
-        if not self._lock.acquire(timeout=self._timeout_s):
+        if not self._turns.take(self._timeout_s):
             raise Unavailable("the catalog is busy")
         try:
             yield self._connection
         except sqlite3.Error as error:
             raise Unavailable("the catalog failed") from error
         finally:
-            self._lock.release()
+            self._turns.give()
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:

@@ -18,12 +18,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from application.bus import Command, Outcome
-from application.findings import DamagedObject, Finding, StrayObject, WrongPosting, is_unclaimed
+from application.findings import DamagedObject, Finding, StrayObject, WrongPosting, WrongUsage, is_unclaimed
 from application.ports import Clock, FoundObject, Ids, ObjectAudit, Quarantined, RecordAudit
 from domain.values import ImageId
 
 MIN_AGE = timedelta(days=1)
-"""Nothing younger is touched, whatever it looks like."""
+"""No object and no posting that is younger is touched, whatever it looks like."""
 
 # As long as a sweeper's claim, and for the same reason: removals end by then.
 _HOLD = timedelta(minutes=5)
@@ -65,6 +65,9 @@ class RepairHandler:
                 return Outcome(self._mend(wrong))
             case StrayObject(found=found):
                 return Outcome(self._quarantine(found))
+            case WrongUsage(miscount=miscount):
+                # Of no age: the count is made anew, or stands as long as nothing was taken or given back since.
+                return Outcome(Repaired.REPAIRED if self.records.recount(miscount) else Repaired.GONE)
 
     def _mend(self, wrong: WrongPosting) -> Repaired:
         if wrong.since > self.clock.now() - MIN_AGE:

@@ -7,6 +7,7 @@ by which the sweeper finds it; the commit swaps that entry for the record in one
 import hashlib
 import json
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from application.bus import Command, Outcome
 from application.content import Content
 from application.ports import Clock, Ids, ImageInspector, MetadataStore, ObjectStore, StoredObject
-from domain.errors import Invalid, KeyReused, TooLarge
+from domain.errors import CalotypeError, Invalid, KeyReused, TooLarge, Unavailable
 from domain.image import Image
 from domain.limits import Limits
 from domain.reclaim import Reservation
@@ -69,6 +70,7 @@ class UploadImageHandler:
             TooLarge: the file is over the limit.
             KeyReused: the idempotency key belongs to another upload.
             Conflict: another attempt at the same upload runs, or its image is in the trash.
+            QuotaExceeded: the file does not fit into what its owner may have stored.
         """
         content = command.content
         if content.size_bytes == 0:
@@ -78,7 +80,8 @@ class UploadImageHandler:
         content.stream.seek(0)
         seen = self.inspector.inspect(content.stream, limits=self.limits)
         reservation = self._reservation(command)
-        if (committed := self.metadata.reserve(reservation, at=self.clock.now())) is not None:
+        committed = self.metadata.reserve(reservation, at=self.clock.now(), quota=self.limits.quota)
+        if committed is not None:
             return Outcome(_replayed(committed, reservation))
         created_at = self.clock.now()
         image = Image(
@@ -106,9 +109,28 @@ class UploadImageHandler:
             image_id=image.image_id,
         )
         content.stream.seek(0)
-        self.objects.put(target, content.stream, deadline=reservation.lease_until)
+        try:
+            self.objects.put(target, content.stream, deadline=reservation.lease_until)
+        except CalotypeError:
+            self._abandon(reservation)
+            raise
         self.metadata.commit(image, holder=reservation.holder)
         return Outcome(UploadedImage(image), (image.uploaded(),))
+
+    def _abandon(self, reservation: Reservation) -> None:
+        """Let the sweeper come sooner: until then what was never stored counts against its owner's quota.
+
+        Not at once. A put that failed may still arrive until the lease is over, and clocks differ: the sweeper comes
+        as long after the lease as the lease was long.
+        """
+        due = reservation.lease_until + self._lease
+        with suppress(Unavailable):  # then it is due when it always was
+            self.metadata.abandon(reservation.image_id, holder=reservation.holder, due=due)
+
+    @property
+    def _lease(self) -> timedelta:
+        # Half the reservation at most, so that an attempt has ended long before the sweeper may come.
+        return min(_LEASE_MAX, self.reservation_ttl / 2)
 
     def _reservation(self, command: UploadImage) -> Reservation:
         now = self.clock.now()
@@ -117,9 +139,9 @@ class UploadImageHandler:
             image_id=self.ids.new() if key is None else image_id_for(command.owner, key),
             owner=command.owner,
             holder=self.ids.new(),
-            # Half the reservation at most, so that an attempt has ended long before the sweeper may come.
-            lease_until=now + min(_LEASE_MAX, self.reservation_ttl / 2),
+            lease_until=now + self._lease,
             due=now + self.reservation_ttl,
+            size_bytes=command.content.size_bytes,
             fingerprint=None if key is None else _fingerprint(command),
         )
 

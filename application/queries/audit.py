@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from application.bus import Query
-from application.findings import Damage, DamagedObject, Finding, StrayObject, WrongPosting, is_unclaimed
+from application.findings import (
+    Damage,
+    DamagedObject,
+    Finding,
+    StrayObject,
+    WrongPosting,
+    WrongUsage,
+    is_unclaimed,
+)
 from application.ports import FoundObject, ObjectAudit, ObjectStore, Posting, RecordAudit
 from domain.errors import NotFound, Unavailable
 from domain.image import Image
@@ -20,11 +28,12 @@ _PIECE_BYTES = 256 * 1024
 
 
 class Phase(StrEnum):
-    """The three walks, in their order."""
+    """The walks, in their order."""
 
     RECORDS = "records"
     OBJECTS = "objects"
     POSTINGS = "postings"
+    USAGE = "usage"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +46,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examined:
-    """One record, object or posting that was looked at, and what was found."""
+    """One record, object or posting that was looked at, or owner whose usage is wrong, and what was found."""
 
     checkpoint: Checkpoint
     findings: tuple[Finding, ...] = ()
@@ -53,7 +62,7 @@ class Audit(Query[Iterator[Examined]]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditHandler:
-    """Walks records, then objects, then postings, one item at a time."""
+    """Walks records, then objects, then postings, one item at a time; then counts what each owner has stored."""
 
     records: RecordAudit
     stored: ObjectAudit
@@ -79,6 +88,8 @@ class AuditHandler:
                 return self._walk_objects(after)
             case Phase.POSTINGS:
                 return self._walk_postings(after)
+            case Phase.USAGE:
+                return self._walk_usage(after)
 
     def _walk_records(self, after: str | None, *, deep: bool) -> Iterator[tuple[str, list[Finding]]]:
         for position, image in self.records.records(after=after):
@@ -92,6 +103,11 @@ class AuditHandler:
         for position, posting in self.records.postings(after=after):
             wrong = WrongPosting(posting=posting, dangling=True, since=posting.created_at)
             yield position, [wrong] if self.records.is_dangling(posting) else []
+
+    def _walk_usage(self, after: str | None) -> Iterator[tuple[str, list[Finding]]]:
+        for miscount in self.records.miscounts():
+            if after is None or miscount.owner > after:
+                yield miscount.owner, [WrongUsage(miscount=miscount)]
 
     def _damage(self, image: Image, *, deep: bool) -> Iterator[Finding]:
         fault = self._fault(image, deep=deep)

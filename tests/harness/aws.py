@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adapters.dynamodb import DynamoMetadata, Patience
+from adapters.dynamodb import DynamoMetadata, DynamoRecordAudit, Patience
 from application.ports import Clock
 from tests.harness.systems import OpenStores, Stores
 from tests.integration.dynamodb_on_moto import dynamodb_on_moto
@@ -24,6 +24,7 @@ def aws_stores() -> Iterator[OpenStores]:
         @contextmanager
         def open_stores(clock: Clock) -> Iterator[Stores]:
             metadata = DynamoMetadata(dynamo.client, dynamo.tables, patience=Patience(deadline_s=60))
-            yield Stores(metadata, objects_on(s3, clock), old_versions)
+            audit = DynamoRecordAudit(dynamo.client, dynamo.tables)
+            yield Stores(metadata, objects_on(s3, clock), old_versions, audit.miscounts)
 
         yield open_stores

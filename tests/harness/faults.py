@@ -91,7 +91,7 @@ def name_of(call: Call) -> str:
 
 # ---- the faults: what happens to a call instead of its going through
 
-REPEATABLE = {"put", "commit", "delete_prefix", "forget"}
+REPEATABLE = {"put", "abandon", "commit", "delete_prefix", "forget"}
 
 Fault = Callable[[Call], Any]
 

@@ -16,7 +16,7 @@ from domain.errors import CalotypeError, Invalid, TooLarge
 from domain.values import ImageId, Tag, Title, UserId
 from tests import pictures
 from tests.harness.model import Bookmark, Change, Deleted, Fields, Form, Model, Page, Picture, Shown, Trashed, Uploaded
-from tests.harness.systems import MAX_UPLOAD_BYTES, NAMES, RETENTION, System
+from tests.harness.systems import MAX_UPLOAD_BYTES, NAMES, QUOTA, RETENTION, System
 
 R = TypeVar("R")
 
@@ -139,7 +139,7 @@ class Harness(RuleBasedStateMachine):
     def __init__(self, system: System) -> None:
         super().__init__()
         self.system = system
-        self.model = Model(RETENTION, system.now())
+        self.model = Model(RETENTION, system.now(), QUOTA)
         self.walks: list[Walk] = []
         self.reading: list[Walk] = []
 
@@ -295,6 +295,12 @@ class Harness(RuleBasedStateMachine):
         # P2 and P3: nothing that should be there is missing, and all else is somebody's or waits for the sweeper.
         assert self.system.stored() == self.model.keys()
         assert self.system.reclaimable() == set(self.model.trash)
+
+    @invariant()
+    def usage_is_what_is_stored(self) -> None:
+        assert self.system.miscounts() == []
+        for owner in self.system.owners:
+            assert self.system.usage(owner) == self.model.usage(owner), owner
 
     @invariant()
     def walks_know_what_was_there_all_the_time(self) -> None:

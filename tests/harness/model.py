@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from application.ports import ByOwner, ByTags, ByTitle, Filter
 from domain.errors import CalotypeError, InTrash, Invalid, KeyReused, NotFound, PreconditionFailed
+from domain.quota import Quota, Usage
 from domain.values import Description, Filename, ImageId, Title, UserId, parse_tags
 
 
@@ -134,6 +135,7 @@ class Model:
 
     retention: timedelta
     now: datetime
+    quota: Quota
     live: dict[ImageId, Kept] = field(default_factory=dict)
     trash: dict[ImageId, Trashed] = field(default_factory=dict)
     forms: dict[ImageId, tuple[UserId, Form]] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class Model:
         if known_id in self.trash:
             _check_same(self.trash[known_id].kept.form, form)
             raise InTrash("it is in the trash")
+        self.quota.admit(Usage(images=1, size_bytes=len(form.picture.data)), used=self.usage(owner))
         if new_id is None:
             return None
         assert new_id == known_id or new_id not in self.forms, "an id was given out twice"
@@ -250,6 +253,12 @@ class Model:
                 raise Invalid("cursor", "is of another listing", code="invalid_cursor")
             images = [image for image in images if image.place < bookmark.after]
         return Page(tuple(images[:limit]), more=len(images) > limit)
+
+    def usage(self, owner: UserId) -> Usage:
+        """What counts against the quota: the trash as well, until it is swept."""
+        kept = [*self.live.values(), *(trashed.kept for trashed in self.trash.values())]
+        sizes = [each.image.size_bytes for each in kept if each.image.owner == owner]
+        return Usage(images=len(sizes), size_bytes=sum(sizes))
 
     def keys(self) -> set[str]:
         """The objects that must be stored, and no others: those of all records and all of the trash."""

@@ -128,11 +128,12 @@ class Stage:
     clock: FixedClock
     owner: UserId
     rows: Iterator[int] = field(default_factory=itertools.count)
+    settings: Settings = SETTINGS
 
     def bus(self, wrap: Callable[[Any], Any] = unwrapped, *, ids: Ids | None = None, clock: Any = None) -> Bus:
         metadata = wrap(self.stores.metadata)
         return build_bus(
-            settings=SETTINGS,
+            settings=self.settings,
             metadata=metadata,
             records=metadata,
             objects=wrap(self.stores.objects),
@@ -162,7 +163,7 @@ class Stage:
         return sorted(seen)
 
     def check(self) -> None:
-        """P2: no record without its object. P3: no object without a record or a reclaim entry."""
+        """P2: no record without its object. P3: no object without a record or a reclaim entry. And usage is right."""
         records = self.stores.metadata.page(self.owner, ByOwner(), limit=100).images
         keys = {info.key for info in self.stores.objects.list_prefix()}
         entries = self.stores.reclaimable()
@@ -172,6 +173,8 @@ class Stage:
         assert not both, f"records with a reclaim entry: {both}"
         stray = {key for key in keys if image_id_of(key) not in entries | {image.image_id for image in records}}
         assert not stray, f"P3: objects that belong to nobody: {stray}"
+        miscounts = list(self.stores.miscounts())
+        assert not miscounts, f"usage is not what is stored: {miscounts}"
 
     def check_nothing_is_left_over(self) -> None:
         records = self.stores.metadata.page(self.owner, ByOwner(), limit=100).images

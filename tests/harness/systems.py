@@ -4,7 +4,7 @@
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from adapters.filesystem import FilesystemObjects, load_secret
 from adapters.filesystem.disk import Disk
 from adapters.imaging import PillowInspector
 from adapters.memory import FixedClock, MemoryMetadata, MemoryObjects
-from adapters.sqlite import SqliteMetadata
+from adapters.sqlite import SqliteMetadata, SqliteRecordAudit
 from adapters.system import RandomIds, SystemClock
 from application.bus import Bus
 from application.commands.delete_image import DeleteImage
@@ -28,7 +28,7 @@ from application.commands.revise_metadata import ReviseMetadata
 from application.commands.sweep import Sweep, SweepReport
 from application.commands.upload_image import UploadImage
 from application.content import Content
-from application.ports import ByOwner, ByTags, ByteRange, ByTitle, Clock, Filter, Ids, ObjectStore
+from application.ports import ByOwner, ByTags, ByteRange, ByTitle, Clock, Filter, Ids, Miscount, ObjectStore
 from application.queries.get_image import GetImage
 from application.queries.list_images import ListImages
 from application.queries.read_content import ReadContent
@@ -40,9 +40,11 @@ from domain.errors import (
     KeyReused,
     NotFound,
     PreconditionFailed,
+    QuotaExceeded,
     TooLarge,
 )
 from domain.image import Image, MetadataChange
+from domain.quota import Quota, Usage
 from domain.reclaim import TrashedImage
 from domain.values import Description, Filename, IdempotencyKey, ImageId, Title, UserId, parse_tags
 from entrypoints.container import build_bus
@@ -54,7 +56,14 @@ from tests.service import Service
 RETENTION = timedelta(days=30)
 MAX_UPLOAD_BYTES = 700_000
 NAMES = ("ann", "bob", "cy")
-_SETTINGS = Settings(trash_retention_s=int(RETENTION.total_seconds()), max_upload_bytes=MAX_UPLOAD_BYTES)
+# Met now and then: by whoever uploads most, and by a second large picture.
+QUOTA = Quota(images=9, size_bytes=MAX_UPLOAD_BYTES)
+_SETTINGS = Settings(
+    trash_retention_s=int(RETENTION.total_seconds()),
+    max_upload_bytes=MAX_UPLOAD_BYTES,
+    quota_images=QUOTA.images,
+    quota_bytes=QUOTA.size_bytes,
+)
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -86,6 +95,12 @@ class System(Protocol):
     def reclaimable(self) -> set[ImageId]:
         """The ids of all reclaim entries, due or not."""
 
+    def usage(self, owner: UserId) -> Usage:
+        """What is recorded of an owner."""
+
+    def miscounts(self) -> list[Miscount]:
+        """The owners of whom something else is recorded than is stored."""
+
     def close(self) -> None: ...
 
 
@@ -99,6 +114,8 @@ class Stores:
     metadata: Catalog
     objects: ObjectStore
     debris: Callable[[], set[str]] = set
+    miscounts: Callable[[], Iterable[Miscount]] = list
+    """Empty by itself where usage is counted anew each time."""
 
     def stored(self) -> set[str]:
         return {info.key for info in self.objects.list_prefix()} | self.debris()
@@ -155,10 +172,15 @@ def embedded_stores(folder: Path, *, synced: bool = True) -> OpenStores:
             secret=load_secret(folder / "secret"),
             disk=Disk() if synced else _Unsynced(),
         )
-        with SqliteMetadata(folder / "catalog.sqlite3") as metadata:
+        catalog = folder / "catalog.sqlite3"
+        with SqliteMetadata(catalog) as metadata, SqliteRecordAudit(catalog) as audit:
             if not synced:
                 metadata._writer.fetch("PRAGMA synchronous = OFF")
-            yield Stores(metadata, objects, lambda: {str(path) for path in folder.glob("objects/*/*/partial/*")})
+
+            def debris() -> set[str]:
+                return {str(path) for path in folder.glob("objects/*/partial/*")}
+
+            yield Stores(metadata, objects, debris, audit.miscounts)
 
     return open_stores
 
@@ -258,6 +280,12 @@ class BusSystem:
 
     def reclaimable(self) -> set[ImageId]:
         return self._stores.reclaimable()
+
+    def usage(self, owner: UserId) -> Usage:
+        return self._stores.metadata.usage(owner)
+
+    def miscounts(self) -> list[Miscount]:
+        return list(self._stores.miscounts())
 
     def close(self) -> None:
         self._opened.close()
@@ -420,6 +448,12 @@ class HttpSystem:
     def reclaimable(self) -> set[ImageId]:
         return self._stores.reclaimable() - self._foreign[1]
 
+    def usage(self, owner: UserId) -> Usage:
+        return self._stores.metadata.usage(owner)
+
+    def miscounts(self) -> list[Miscount]:
+        return list(self._stores.miscounts())
+
     def close(self) -> None:
         self._opened.close()
         self._client.close()
@@ -435,6 +469,9 @@ class HttpSystem:
             raise Invalid("", detail, code=code)
         if (status, code) == (413, "file_too_large"):
             raise TooLarge(MAX_UPLOAD_BYTES)
+        if (status, code) == (403, "quota_exceeded"):
+            assert str(QUOTA.images) in detail or str(QUOTA.size_bytes) in detail
+            raise QuotaExceeded("images", 0, 0)
         assert (status, code) in _REFUSALS, f"{method} {path} was answered {status} {code}: {detail}"
         raise _REFUSALS[status, code](detail)
 
@@ -443,6 +480,8 @@ SERVER_SETTINGS = {
     "CALOTYPE_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
     "CALOTYPE_TRASH_RETENTION_S": str(_SETTINGS.trash_retention_s),
     "CALOTYPE_SWEEP_INTERVAL_S": "86400",
+    "CALOTYPE_QUOTA_IMAGES": str(QUOTA.images),
+    "CALOTYPE_QUOTA_BYTES": str(QUOTA.size_bytes),
 }
 
 

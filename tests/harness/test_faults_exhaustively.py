@@ -3,6 +3,7 @@
 A line in STORES aims it at another adapter. See docs/testing.md.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 
 from adapters.memory import MemoryMetadata
-from domain.errors import CalotypeError, NotFound, Unavailable
+from domain.errors import CalotypeError, NotFound, QuotaExceeded, Unavailable
+from domain.quota import Usage
 from tests.harness.faults import (
     PLAIN,
     STREAMS,
@@ -37,6 +40,7 @@ from tests.harness.stage import (
     OTHER,
     RESERVATION,
     RETENTION,
+    SETTINGS,
     Op,
     Seen,
     Stage,
@@ -259,3 +263,39 @@ def test_a_fault_then_another_in_the_sweep_that_follows(stages: Stages, case: Ca
                     assert stage.seen() == seen
                     stage.settle()
                     stage.clear()
+
+
+QUOTA_OF_ONE = msgspec.structs.replace(SETTINGS, quota_images=1, quota_bytes=len(ONE))
+UPLOADS = [case for name, case in CASES.items() if name.startswith("upload") and name != "upload replayed"]
+
+
+def failed_puts(stages: Stages, case: Case) -> Iterator[tuple[Stage, Faults]]:
+    """A put that fails, and then what is done about it fails, too."""
+    for first in (fail_before, fail_after):
+        for second in (*PLAIN, None):
+            stage = arranged(stages, case)
+            meanwhile = second or Hang(stage.clock, RESERVATION, "before", stage.sweep)
+            yield stage, Faults({1: first, 2: meanwhile}, watch=stage.check)
+
+
+@pytest.mark.parametrize("case", UPLOADS)
+def test_an_upload_that_just_fits_counts_once_or_not_at_all_whatever_failed(stages: Stages, case: Case) -> None:
+    normal = Normal.of(stages, case)
+    in_memory = isinstance(stages.stores.metadata, MemoryMetadata)
+    some = runs(stages, case, faults_for if in_memory or THOROUGH else some_faults_for)
+    for stage, faults in itertools.chain(some, failed_puts(stages, case)):
+        stage.settings = QUOTA_OF_ONE
+        with explained(faults):
+            seen = seen_after(stage, case, faults, normal)
+            stage.clock.advance(RESERVATION)
+            stage.sweep()
+            used = stage.stores.metadata.usage(stage.owner)
+            if seen == normal.before:
+                assert used == Usage()
+                stage.do(upload(key=None))
+            else:
+                assert used == Usage(images=1, size_bytes=len(seen[0][-1]))
+                with pytest.raises(QuotaExceeded):
+                    stage.do(upload(key=None))
+            stage.clear()
+            assert stage.stores.metadata.usage(stage.owner) == Usage()

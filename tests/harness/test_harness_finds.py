@@ -14,6 +14,7 @@ from adapters.memory import MemoryMetadata, MemoryObjects
 from application.ports import ByOwner, ByTags, Filter, Position, Slice, StoredObject
 from domain.errors import CalotypeError, NotFound, PreconditionFailed
 from domain.image import Image, Revision
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage
 from domain.values import ImageId, UserId
 from tests.harness.machine import Harness
@@ -117,9 +118,26 @@ class LateSweep(MemoryMetadata):
 
 
 class KeyForAnyBody(MemoryMetadata):
-    def reserve(self, reservation: Reservation, *, at: datetime) -> Image | None:
-        image = super().reserve(reservation, at=at)
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
+        image = super().reserve(reservation, at=at, quota=quota)
         return None if image is None else replace(image, fingerprint=reservation.fingerprint)
+
+
+class NoQuota(MemoryMetadata):
+    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
+        del quota
+        return super().reserve(reservation, at=at)
+
+
+class QuotaWithoutTheTrash(MemoryMetadata):
+    def _usage(self, owner: UserId) -> Usage:
+        return sum((image.usage for image in self.records.values() if image.owner == owner), Usage())
+
+
+class QuotaForAll(MemoryMetadata):
+    def _usage(self, owner: UserId) -> Usage:
+        del owner
+        return sum((image.usage for image in self.records.values()), Usage())
 
 
 class NotDurable(MemoryMetadata):
@@ -157,6 +175,7 @@ METADATA: list[type[MemoryMetadata]] = [
     NoOwnerCheck, CursorThatStaysOnItsImage, CursorThatSkipsTies, CursorAtTheEnd, PostingsNeverRevised,
     RevisionThatForgetsTheVersion, VersionCheckedBeforeOwner, RestoreOfWhatIsDue, RestoreForAnybody, RestoreAsNew,
     EarlySweep, LateSweep, KeyForAnyBody, NotDurable, NoMoreThanOnePage,
+    NoQuota, QuotaWithoutTheTrash, QuotaForAll,
 ]  # fmt: skip
 OBJECTS: list[type[MemoryObjects]] = [ShortObjects, ObjectsThatStay, ObjectsThatGoTogether]
 

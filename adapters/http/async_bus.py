@@ -2,19 +2,26 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from litestar.concurrency import sync_to_thread
 
 from application.bus import Bus, Command, Query
 from application.ports import ByteRange, ObjectBody
-from domain.errors import Unavailable
+from domain.errors import Overloaded, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _CHECKED_INLINE_MAX_BYTES = 512 * 1024  # 0.3 ms of hashing; a thread's round trip takes 0.04 ms
+
+
+@dataclass(slots=True)
+class _Calls:
+    """How many calls have a thread or wait for one. Counted on the event loop alone."""
+
+    under_way: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,14 @@ class AsyncBus:
         reads_inline: whether the store answers that fast.
         longest_wait_s: for a thread. While a store hangs, every thread waits for it: without this bound whoever asks
             next would wait for all who asked before.
+        most_calls: that may be in threads or wait for one; further ones are refused at once.
     """
 
     bus: Bus
     reads_inline: bool
     longest_wait_s: float = 5.0
+    most_calls: int = 512
+    _calls: _Calls = field(default_factory=_Calls)
 
     async def execute(self, command: Command[R]) -> R:
         """See Bus.execute."""
@@ -57,7 +67,14 @@ class AsyncBus:
         return await self.read(call, byte_range)
 
     async def _in_thread(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Make a call in a thread; raise Unavailable, and don't make it, if none was free in time."""
+        """Make a call in a thread.
+
+        Raises:
+            Overloaded: too many calls wait already; it was not made.
+            Unavailable: no thread was free in time; it was not made.
+        """
+        if self._calls.under_way >= self.most_calls:
+            raise Overloaded("too many requests wait for a store")
         asked_s = time.monotonic()
 
         def call_in_time() -> R:
@@ -65,4 +82,9 @@ class AsyncBus:
                 raise Unavailable("no thread was free in time")
             return call(*args, **kwargs)
 
-        return await sync_to_thread(call_in_time)
+        self._calls.under_way += 1
+        try:
+            return await sync_to_thread(call_in_time)
+        finally:
+            # If the caller is cancelled, a call that waits leaves the queue with it; one that runs has its thread.
+            self._calls.under_way -= 1

@@ -57,8 +57,10 @@ class Inspection:
 class ImageInspector(Protocol):
     """Tells what a file is by its bytes."""
 
-    def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
+    def inspect(self, content: BinaryIO, *, limits: Limits, owner: UserId) -> Inspection:
         """Read the headers of a whole, seekable file; decode no pixels; leave the position anywhere.
+
+        What the file is does not depend on its owner, only whether there is room to look at it.
 
         Raises:
             Invalid: not an image of a known format, cut short, unreadable, or over the limits of pixels and metadata.

@@ -49,7 +49,7 @@ def parse_budgets(text: str) -> Budgets | None:
 
 def tenfold(budgets: Budgets) -> Budgets:
     """Return the budgets of an address, behind which there may be many owners, where nothing else is said of them."""
-    return Budgets(*(budget and Budget(10 * budget.burst, 10 * budget.per_s) for budget in budgets))
+    return Budgets(*(budget and Budget(min(_MOST, 10 * budget.burst), 10 * budget.per_s) for budget in budgets))
 
 
 def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

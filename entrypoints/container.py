@@ -9,7 +9,7 @@ from datetime import timedelta
 from dependency_injector import containers, providers
 
 from adapters.events import SubscribedEvents, Subscription
-from adapters.imaging import PillowInspector
+from adapters.imaging import BoundedInspector, PillowInspector
 from adapters.observability.messages import log_message
 from adapters.observability.metrics import Metrics
 from adapters.system import RandomIds, SystemClock
@@ -30,6 +30,7 @@ from application.ports import (
 )
 from application.publishing import PublishEvents
 from application.queries.get_image import GetImage, GetImageHandler
+from application.queries.get_usage import GetUsage, GetUsageHandler
 from application.queries.list_images import ListImages, ListImagesHandler
 from application.queries.read_content import ReadContent, ReadContentHandler
 from entrypoints.settings import Settings
@@ -69,6 +70,7 @@ def build_bus(  # noqa: PLR0913 (one argument a port)
         },
         queries={
             GetImage: GetImageHandler(records=records),
+            GetUsage: GetUsageHandler(records=records),
             ReadContent: ReadContentHandler(records=records, objects=objects),
             ListImages: ListImagesHandler(records=records),
         },
@@ -84,7 +86,9 @@ class Container(containers.DeclarativeContainer):
 
     clock = providers.Singleton(SystemClock)
     ids = providers.Singleton(RandomIds)
-    inspector = providers.Singleton(PillowInspector)
+    inspector = providers.Singleton(
+        BoundedInspector, providers.Singleton(PillowInspector), most_bytes=settings.provided.max_bytes_in_inspection
+    )
     publisher = providers.Singleton(SubscribedEvents, subscriptions)
     metrics = providers.Singleton(Metrics)
 

@@ -1,5 +1,6 @@
 """How requests say who is asking, as set. What a way needs is imported only where it is chosen."""
 
+import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from litestar import Litestar
 from adapters.http.app import Lifespan
 from adapters.http.authentication import Authenticator, HeaderAuthenticator
 from domain.errors import CalotypeError
-from entrypoints.settings import Settings, SettingsError
+from entrypoints.settings import Settings, SettingsError, parse_path
 
 REPLAYS_NAME = "signatures.sqlite3"
 """What of a data folder keeps the signatures that were used."""
@@ -51,7 +52,7 @@ def _jwt(settings: Settings) -> Identity:
         if "://" in place:
             fetch = jwks.from_url(place)
         else:
-            path = Path(place).expanduser().absolute()
+            path = parse_path(place)
             fetch = jwks.from_file(path)
             # An issuer may be back in a moment. A file that is of no use now is a mistake.
             jwks.parse_keys(jwks.read_file(path), algorithms)
@@ -85,7 +86,7 @@ def _signature(settings: Settings) -> Identity:
     from adapters.http.signatures import SignatureAuthenticator, read_keys  # noqa: PLC0415 (as above)
     from adapters.sqlite import SqliteReplays  # noqa: PLC0415
 
-    path = Path(settings.signature_keys or "").expanduser().absolute()
+    path = parse_path(settings.signature_keys or "")
     try:
         keys = read_keys(path)
     except ValueError as error:
@@ -109,6 +110,17 @@ def _signature(settings: Settings) -> Identity:
         replays.close()
 
     return Identity(authenticator, close=close)
+
+
+def exposed_keys(settings: Settings) -> Path | None:
+    """Return the file of the shared keys, if others than who owns it can read it."""
+    if settings.auth != "signature":
+        return None
+    path = parse_path(settings.signature_keys or "")
+    try:
+        return path if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH) else None
+    except OSError:  # open_identity says what is wrong
+        return None
 
 
 def check_identity(settings: Settings) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import ipaddress
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -11,16 +13,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from domain.errors import CalotypeError
-from entrypoints.settings import Settings
+from entrypoints.budgets import SHARED_BUDGETS
+from entrypoints.settings import Settings, SettingsError
 
 # Requests in flight may end; what is left after this many seconds is cut off, so that the process is gone within 10.
 _GRACE_S = 8
-_METRICS_PREFIX = "calotype-metrics-"
-_METRICS_LOCKED_AFTER_S = 60
+# The longest head of a request; the longest that makes sense is a listing by 30 tags of 64 characters, 23 KiB escaped.
+# The server hands bodies over in pieces of up to that size, too: with 64 KiB an upload costs 3-12% more, with 256 no
+# less. An unfinished head keeps 140 KiB of memory, and 135 with 64: the buffer doubles.
+_HEAD_MAX_BYTES = 128 * 1024
+_BACKLOG = 1024
+_FILES_A_CONNECTION = 3  # its socket, and what it uploads or downloads
+_FILES_BESIDE = 256
+_SHARED_PREFIX = "calotype-workers-"
+_SHARED_LOCKED_AFTER_S = 60
 
 
 class CannotServe(Exception):
@@ -34,11 +45,13 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
     The workers get their settings through the environment.
 
     Raises:
-        CannotServe: the address is taken, or a store can't be opened.
+        CannotServe: the address is taken, a store can't be opened, or anybody could say that they are anybody.
     """
     address = _free_address(settings)
+    _check_identity(settings, address)
     os.environ.update(settings.environment())
-    with _shared_metrics(settings.workers):
+    with _shared_by_workers(settings.workers):
+        _check_limiting(settings)
         _check_stores(settings)
         yield Granian(
             "entrypoints.worker:create",
@@ -48,11 +61,35 @@ def ready(settings: Settings) -> Iterator[Callable[[], None]]:
             port=settings.port,
             workers=settings.workers,
             loop=Loops.auto,
+            # HTTP/2 without TLS is for proxies that are told so, and guessing the version has no time-out: a connection
+            # that says nothing would be kept for ever.
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=settings.keep_alive_s * 1000, max_buffer_size=_HEAD_MAX_BYTES
+            ),
+            backlog=_BACKLOG,
+            backpressure=_connections(settings.max_connections),
+            runtime_blocking_threads=settings.threads,  # they read the files that the server sends itself
             websockets=False,
             workers_kill_timeout=_GRACE_S,
             respawn_failed_workers=True,
             log_level=LogLevels.warning,
         ).serve
+
+
+def _connections(wanted: int) -> int:
+    """Return how many connections each worker takes: as many as wanted, if the system lets it open files for them.
+
+    The others wait in the system's queue until one is over. Without files left, nobody's request could be served.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _FILES_A_CONNECTION * wanted + _FILES_BESIDE
+    if resource.RLIM_INFINITY != soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (soft - _FILES_BESIDE) // _FILES_A_CONNECTION))
 
 
 def _free_address(settings: Settings) -> str:
@@ -73,6 +110,36 @@ def _free_address(settings: Settings) -> str:
     return str(address[0])
 
 
+def _check_identity(settings: Settings, address: str) -> None:
+    """Check that what says who is asking can be had, and that not just anybody can say it."""
+    if (
+        settings.auth == "header"
+        and not (settings.gateway_secret or settings.trusted_network)
+        and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    ):
+        raise CannotServe(
+            f"CALOTYPE_HOST is {settings.host}: whoever reaches that address could name any user in X-User-ID. Set "
+            "CALOTYPE_GATEWAY_SECRET, or another CALOTYPE_AUTH than header; or, if only your gateway reaches it, "
+            "CALOTYPE_TRUSTED_NETWORK=true (calotype serve --trusted-network)"
+        )
+    from entrypoints.identity import check_identity  # noqa: PLC0415 (a web framework's weight)
+
+    try:
+        check_identity(settings)
+    except SettingsError as error:
+        raise CannotServe(str(error)) from error
+
+
+def _check_limiting(settings: Settings) -> None:
+    """Check that the budgets can be kept, and make what the workers share of them."""
+    from entrypoints.rate_limits import prepare_limiting  # noqa: PLC0415 (as above)
+
+    try:
+        prepare_limiting(settings)
+    except SettingsError as error:
+        raise CannotServe(str(error)) from error
+
+
 def _check_stores(settings: Settings) -> None:
     """Open the stores once, here: what is wrong with them is said once and plainly, and the workers find them ready."""
     # Not before: prometheus-client decides on import whether several processes count together.
@@ -86,23 +153,25 @@ def _check_stores(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _shared_metrics(workers: int) -> Iterator[None]:
-    """Give several workers a folder in which each finds the others' counts."""
-    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+def _shared_by_workers(workers: int) -> Iterator[None]:
+    """Give several workers a folder in which each finds the others' counts, and the budgets that all share."""
+    os.environ.pop(SHARED_BUDGETS, None)
+    if workers == 1:
         yield
         return
-    remove_abandoned_metrics(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=_METRICS_PREFIX) as folder, _locked(Path(folder)):
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    remove_abandoned_folders(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_SHARED_PREFIX) as folder, _locked(Path(folder)):
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
+        os.environ[SHARED_BUDGETS] = f"{folder}/budgets"
         yield
 
 
-def remove_abandoned_metrics(parent: Path) -> None:
-    """Remove the folders of counts that servers left which were killed."""
-    for folder in parent.glob(f"{_METRICS_PREFIX}*"):
+def remove_abandoned_folders(parent: Path) -> None:
+    """Remove the folders that servers left which were killed."""
+    for folder in parent.glob(f"{_SHARED_PREFIX}*"):
         # What was made a moment ago may not be locked yet. What others own can't be opened, or not removed.
         with contextlib.suppress(OSError):
-            if time.time() - folder.lstat().st_mtime > _METRICS_LOCKED_AFTER_S:
+            if time.time() - folder.lstat().st_mtime > _SHARED_LOCKED_AFTER_S:
                 with _locked(folder):
                     shutil.rmtree(folder)
 

@@ -59,7 +59,11 @@ def embedded_stores(settings: Settings, clock: Clock) -> Stores:
     except OSError as error:
         raise Unavailable(f"the data folder {folder} can't be used: {error.strerror}") from error
     objects = FilesystemObjects(
-        folder / OBJECTS_NAME, clock=clock, public_url=settings.base_url, secret=load_secret(folder / SECRET_NAME)
+        folder / OBJECTS_NAME,
+        clock=clock,
+        public_url=settings.base_url,
+        secret=load_secret(folder / SECRET_NAME),
+        window_s=settings.presign_window_s,
     )
     metadata = SqliteMetadata(folder / CATALOG_NAME)
     return Stores(

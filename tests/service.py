@@ -60,6 +60,8 @@ class Service:
                 [*self._run_by, sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(self.port)],
                 env={
                     **inherited,
+                    # One client does in seconds here what a user does in a day. Tests of the limits set them.
+                    "CALOTYPE_RATE_LIMIT": "off",
                     "CALOTYPE_DATA_DIR": str(self.data_dir),
                     "CALOTYPE_WORKERS": str(self.workers),
                     **self._settings,

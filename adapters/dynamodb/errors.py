@@ -112,14 +112,19 @@ def fault_of(error: Exception) -> Fault:
 
 
 def found_instead(error: Exception) -> tuple[Item | None, ...] | None:
-    """Return what was there instead where conditions failed, one for each action; None when no condition failed."""
+    """Return what was there instead where conditions failed, one for each action; None when no condition failed.
+
+    None, too, when an action in front of the first failed condition met a conflict: what it would have found comes
+    first. A record that is there is no matter of quotas.
+    """
     if not isinstance(error, ClientError):
         return None
     response: Mapping[str, Any] = error.response
     if response["Error"]["Code"] == "ConditionalCheckFailedException":
         return (response.get("Item") or None,)
     reasons = response.get("CancellationReasons", ())
-    if any(reason.get("Code") == _CONDITION_FAILED for reason in reasons):
+    refusals = (code for reason in reasons if (code := reason.get("Code", "None")) != "None")
+    if next(refusals, None) == _CONDITION_FAILED:
         return tuple(reason.get("Item") or None for reason in reasons)
     return None
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from re import Pattern
 from typing import BinaryIO, Self
@@ -39,34 +40,44 @@ from adapters.filesystem.layout import (
 from adapters.filesystem.signing import UrlSigner
 from application.ports import ByteRange, Clock, Disposition, ObjectInfo, Permit, SignedUrl, StoredObject
 from domain.errors import Conflict, Damaged, NotFound, Unavailable
-from domain.image import OBJECT_ROOT, Image
-from domain.values import MediaType
+from domain.image import OBJECT_ROOT, Image, object_prefix
+from domain.values import Filename, ImageId, MediaType
 
 _PIECE_BYTES = 256 * 1024
 _SNIFFED_BYTES = 64
+_URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
 # O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
+_CLOSED = -1
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
 class FileBody:
-    """ObjectBody over an open file: readable until closed, also when its name is gone."""
+    """ObjectBody over an open file: readable until closed, also when its name is gone.
+
+    It reads by the descriptor. A file object costs two more system calls, and most bodies are never read here: the
+    server sends them by their path.
+    """
 
     info: ObjectInfo
     path: str | None
-    _file: BinaryIO
-    _left: int
+    _descriptor: int
+    _at: int
+    _stop: int
 
     def read(self, size: int = -1, /) -> bytes:
         """See ObjectBody.read."""
+        left = self._stop - self._at
         with store_failures():
-            data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
+            data = os.pread(self._descriptor, left if size < 0 else min(size, left), self._at)
+        self._at += len(data)
         return data
 
     def close(self) -> None:
         """See ObjectBody.close."""
-        self._file.close()
+        if self._descriptor != _CLOSED:
+            descriptor, self._descriptor = self._descriptor, _CLOSED
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         """Return itself; the block's end closes it."""
@@ -88,13 +99,25 @@ class FilesystemObjects:
         disk: the file system; tests give others.
     """
 
-    def __init__(self, root: Path, *, clock: Clock, public_url: str, secret: bytes, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Clock,
+        public_url: str,
+        secret: bytes,
+        window_s: int = 1,
+        disk: Disk | None = None,
+    ) -> None:
         # Resolved: the folder, or one above it, may be a link to another disk.
         self._root = os.fsencode(root.resolve())
         self._clock = clock
         self._signer = UrlSigner(public_url, secret)
+        self._window_s = window_s
+        self._signed = lru_cache(_URLS_KEPT)(self._sign)
         self._disk = disk or Disk()
         self._contents = KnownContents()
+        self._durable_slots: set[bytes] = set()  # some 10 MB when all 65,536 are known
         with store_failures():
             self._disk.make_root(self._root)
 
@@ -117,6 +140,7 @@ class FilesystemObjects:
             # Both also when the folder or the object was there: whoever made it may have died before its own sync.
             self._disk.sync_folder(image.folder)
             self._disk.sync_folder(image.images)
+            self._sync_slot(image)
             self._remove_rests(image, partial, deadline)
 
     @store_failures()
@@ -124,18 +148,16 @@ class FilesystemObjects:
         """See ObjectStore.open. With ``sha256`` a file that was not read before, or has changed, is read whole."""
         path = place_of_key(self._root, key).path
         try:
-            descriptor = _open_object(path)
+            descriptor, status = _open_object(path)
         except FileNotFoundError as absence:
             raise NotFound from absence
         with _closed_on_failure(descriptor):
-            status = os.fstat(descriptor)
             if sha256 is not None and self._contents.sha256(path, descriptor, status).hex() != sha256:
                 raise Damaged(f"the bytes of {key} are not those that were stored")
             info = _info(key, status, head=os.pread(descriptor, _SNIFFED_BYTES, 0))
             start, stop = byte_range or (0, info.size_bytes)
-            os.lseek(descriptor, start, os.SEEK_SET)
             whole = os.fsdecode(path) if byte_range is None else None
-            return FileBody(info, whole, os.fdopen(descriptor, "rb"), stop - start)
+            return FileBody(info, whole, descriptor, start, stop)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
@@ -143,9 +165,15 @@ class FilesystemObjects:
             return body.info
 
     def signed_url(self, image: Image, *, disposition: Disposition, ttl_s: int) -> SignedUrl:
-        """See ObjectStore.signed_url. The expiry is in whole seconds, rounded up."""
-        expires = math.ceil(self._clock.now().timestamp() + ttl_s)
-        url = self._signer.url(image.key, Permit(image.sha256, disposition), expires)
+        """See ObjectStore.signed_url. The expiry is rounded up to the window, for which an image keeps its URL."""
+        now_s = self._clock.now().timestamp()
+        expires = math.ceil(now_s / self._window_s) * self._window_s + ttl_s
+        return self._signed(image.image_id, image.filename, image.sha256, disposition, expires)
+
+    def _sign(
+        self, image_id: ImageId, filename: Filename, sha256: str, disposition: Disposition, expires: int
+    ) -> SignedUrl:
+        url = self._signer.url(object_prefix(image_id) + filename, Permit(sha256, disposition), expires)
         return SignedUrl(url, datetime.fromtimestamp(expires, UTC))
 
     def permitted(self, method: str, key: str, parameters: Mapping[str, str]) -> Permit | None:
@@ -184,18 +212,17 @@ class FilesystemObjects:
             raise Unavailable("the object folder is gone or can't be written")
 
     def _ensure_slot(self, image: ImagePlace) -> None:
-        # Each level gets its first content only when its own name is durable. So whoever finds content needn't sync
-        # the level above, even if another process made it a moment ago and died.
-        if os.path.isdir(image.partials):
-            return
-        self._disk.ensure_folder(image.outer)
-        if not os.listdir(image.outer):
-            self._disk.sync_folder(self._root)
-        for folder in (image.slot, image.images):
-            self._disk.ensure_folder(folder)
-        for folder in (image.slot, image.outer):
-            self._disk.sync_folder(folder)
-        self._disk.ensure_folder(image.partials)
+        if not os.path.isdir(image.partials):
+            for folder in (image.outer, image.slot, image.images, image.partials):
+                self._disk.ensure_folder(folder)
+
+    def _sync_slot(self, image: ImagePlace) -> None:
+        # Behind the object's own folders, whose sync has most often written these names too: then there is nothing
+        # left to wait for. Once a process: whoever made the slot may have died before its own sync.
+        if image.slot not in self._durable_slots:
+            for folder in (image.slot, image.outer, self._root):
+                self._disk.sync_folder(folder)
+            self._durable_slots.add(image.slot)
 
     def _remove_rests(self, image: ImagePlace, own: bytes, deadline: datetime) -> None:
         # Of earlier attempts at this upload, which died: once it commits, no reclaim entry answers for them any more.
@@ -214,9 +241,10 @@ class FilesystemObjects:
             raise Unavailable("the bytes are not those that were promised")
 
     def _require_same(self, path: bytes, target: StoredObject) -> None:
-        with os.fdopen(_open_object(path), "rb") as stored:
-            size_bytes = os.fstat(stored.fileno()).st_size
-            if size_bytes != target.size_bytes or hashlib.file_digest(stored, "sha256").hexdigest() != target.sha256:
+        descriptor, status = _open_object(path)
+        with os.fdopen(descriptor, "rb") as stored:
+            sha256 = hashlib.file_digest(stored, "sha256").hexdigest()
+            if (status.st_size, sha256) != (target.size_bytes, target.sha256):
                 raise Conflict("another object is stored under this key")
             self._disk.sync(stored.fileno())
 
@@ -239,8 +267,8 @@ class FilesystemObjects:
                 yield from _subfolders(b"%b/%b" % (slot, IMAGES), IMAGE_NAME)
 
 
-def _open_object(path: bytes) -> int:
-    """Open a regular file. Anything else in its place is no object: FileNotFoundError."""
+def _open_object(path: bytes) -> tuple[int, os.stat_result]:
+    """Open a regular file: its descriptor and status. Anything else in its place is no object: FileNotFoundError."""
     absence = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     try:
         descriptor = os.open(path, _OBJECT_FLAGS)
@@ -249,9 +277,10 @@ def _open_object(path: bytes) -> int:
             raise absence from error
         raise
     with _closed_on_failure(descriptor):
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise absence
-    return descriptor
+    return descriptor, status
 
 
 @contextmanager

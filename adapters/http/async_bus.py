@@ -9,7 +9,7 @@ from litestar.concurrency import sync_to_thread
 
 from application.bus import Bus, Command, Query
 from application.ports import ByteRange, ObjectBody
-from domain.errors import Overloaded, Unavailable
+from domain.errors import Overloaded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,8 +70,7 @@ class AsyncBus:
         """Make a call in a thread.
 
         Raises:
-            Overloaded: too many calls wait already; it was not made.
-            Unavailable: no thread was free in time; it was not made.
+            Overloaded: too many calls wait already, or no thread was free in time; it was not made.
         """
         if self._calls.under_way >= self.most_calls:
             raise Overloaded("too many requests wait for a store")
@@ -79,7 +78,7 @@ class AsyncBus:
 
         def call_in_time() -> R:
             if time.monotonic() - asked_s > self.longest_wait_s:
-                raise Unavailable("no thread was free in time")
+                raise Overloaded("no thread was free in time")
             return call(*args, **kwargs)
 
         self._calls.under_way += 1

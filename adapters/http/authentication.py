@@ -37,6 +37,14 @@ class Authenticator(Protocol):
 
         Raises:
             Problem: 401, when it proves none; 503, when nobody can tell at present.
+        """
+        ...
+
+    async def spend(self, scope: Scope) -> None:
+        """Use up the proof of a request that was let in, if it is good for one use. Nothing may be done before.
+
+        Raises:
+            Problem: 401, when it was used already.
             Unavailable: what has to be remembered of it can't be.
         """
         ...
@@ -65,6 +73,9 @@ class HeaderAuthenticator:
             return UserId(user.decode("latin-1"))
         except Invalid as error:
             raise Problem("invalid_user", f"The {USER_HEADER} header {error.reason}.", _CHALLENGE) from error
+
+    async def spend(self, scope: Scope) -> None:
+        """See Authenticator.spend. There is nothing to use up."""
 
     def _comes_from_gateway(self, given: bytes) -> bool:
         return any(hmac.compare_digest(given, secret) for secret in self._secrets)

@@ -85,6 +85,9 @@ class JwtAuthenticator:
         self._known[digest] = owner, valid_until_s
         return owner
 
+    async def spend(self, scope: Scope) -> None:
+        """See Authenticator.spend. A token is good until it expires."""
+
     async def _checked(self, token: str) -> tuple[UserId, float]:
         try:
             head = jwt.get_unverified_header(token)

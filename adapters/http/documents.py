@@ -1,8 +1,10 @@
 """What goes over the wire: domain values to JSON documents, in one step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from uuid import UUID
 
 import msgspec
 
@@ -14,6 +16,14 @@ from domain.limits import Limits
 from domain.reclaim import TrashedImage
 from domain.values import MediaType
 
+# The texts of times and ids in a tenth of the time that isoformat() and str() take: 0.2 ms of a page of 50.
+_plain: Callable[[datetime | UUID], str] = msgspec.to_builtins
+# An image's document takes some 2.5 KB with its URL, and 40 KB when all its texts are as long as may be.
+_DOCUMENTS_KEPT = 2_048
+
+to_json = msgspec.json.Encoder(
+    enc_hook=str
+).encode  # msgspec takes plain texts only; the domain's are of their own types
 Signer = Callable[[Image, Disposition], SignedUrl]
 
 
@@ -46,6 +56,13 @@ class PageDocument(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class _EncodedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A `PageDocument` of items that are JSON already."""
+
+    items: list[msgspec.Raw]
+    next_cursor: str | None
+
+
 class DeletedDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What was deleted, and until when it can be restored."""
 
@@ -55,11 +72,12 @@ class DeletedDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitsDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits in force."""
+    """The limits in force. A quota is there if there is one: the most that an owner may have stored."""
 
     max_upload_bytes: int
     max_pixels: int
     max_file_pixels: int
+    max_metadata_bytes: int
     title_max_chars: int
     description_max_chars: int
     tags_max: int
@@ -70,6 +88,8 @@ class LimitsDocument(msgspec.Struct, frozen=True, kw_only=True):
     presign_ttl_s: int
     trash_retention_s: int
     content_types: list[str]
+    quota_images: int | msgspec.UnsetType = msgspec.UNSET
+    quota_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class HealthDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,38 +99,52 @@ class HealthDocument(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, str]
 
 
+def _encoded(image: Image, signed: SignedUrl) -> msgspec.Raw:
+    return msgspec.Raw(to_json(image_document(image, signed)))
+
+
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Makes documents; signs each image's URL on the way."""
+    """Makes documents as JSON; signs each image's URL on the way.
+
+    Encoded documents are kept. They are found by the whole image and its URL, so none can be stale or another's.
+    """
 
     sign: Signer
+    _encoded: Callable[[Image, SignedUrl], msgspec.Raw] = field(
+        init=False, repr=False, default_factory=lambda: lru_cache(_DOCUMENTS_KEPT)(_encoded)
+    )
 
-    def image(self, image: Image) -> ImageDocument:
-        """Return the document of an image with a fresh presigned URL."""
-        signed = self.sign(image, "inline")
-        return ImageDocument(
-            image_id=str(image.image_id),
-            user_id=image.owner,
-            s3_key=image.key,
-            filename=image.filename,
-            title=image.title,
-            description=image.description,
-            tags=list(image.tags),
-            content_type=image.media_type,
-            size_bytes=image.size_bytes,
-            width=image.width,
-            height=image.height,
-            sha256=image.sha256,
-            created_at=timestamp(image.created_at),
-            updated_at=timestamp(image.updated_at),
-            version=image.version,
-            presigned_url=signed.url,
-            presigned_url_expires_at=timestamp(signed.expires_at),
-        )
+    def image(self, image: Image) -> msgspec.Raw:
+        """Return the `ImageDocument` of an image with a fresh presigned URL."""
+        return self._encoded(image, self.sign(image, "inline"))
 
-    def page(self, page: ImagePage) -> PageDocument:
-        """Return the document of a page."""
-        return PageDocument(items=[self.image(image) for image in page.images], next_cursor=page.next_cursor)
+    def page(self, page: ImagePage) -> msgspec.Struct:
+        """Return the `PageDocument` of a page."""
+        return _EncodedPage(items=[self.image(image) for image in page.images], next_cursor=page.next_cursor)
+
+
+def image_document(image: Image, signed: SignedUrl) -> ImageDocument:
+    """Return the document of an image with that URL."""
+    return ImageDocument(
+        image_id=_plain(image.image_id),
+        user_id=image.owner,
+        s3_key=image.key,
+        filename=image.filename,
+        title=image.title,
+        description=image.description,
+        tags=list(image.tags),
+        content_type=image.media_type,
+        size_bytes=image.size_bytes,
+        width=image.width,
+        height=image.height,
+        sha256=image.sha256,
+        created_at=timestamp(image.created_at),
+        updated_at=timestamp(image.updated_at),
+        version=image.version,
+        presigned_url=signed.url,
+        presigned_url_expires_at=timestamp(signed.expires_at),
+    )
 
 
 def deleted_document(trashed: TrashedImage) -> DeletedDocument:
@@ -128,6 +162,7 @@ def limits_document(limits: Limits, *, presign_ttl_s: int, trash_retention_s: in
         max_upload_bytes=limits.max_upload_bytes,
         max_pixels=limits.max_pixels,
         max_file_pixels=limits.max_file_pixels,
+        max_metadata_bytes=limits.max_metadata_bytes,
         title_max_chars=fixed.TITLE_MAX_CHARS,
         description_max_chars=fixed.DESCRIPTION_MAX_CHARS,
         tags_max=fixed.TAGS_MAX,
@@ -138,9 +173,12 @@ def limits_document(limits: Limits, *, presign_ttl_s: int, trash_retention_s: in
         presign_ttl_s=presign_ttl_s,
         trash_retention_s=trash_retention_s,
         content_types=[media_type.value for media_type in MediaType],
+        quota_images=msgspec.UNSET if limits.quota.images is None else limits.quota.images,
+        quota_bytes=msgspec.UNSET if limits.quota.size_bytes is None else limits.quota.size_bytes,
     )
 
 
 def timestamp(moment: datetime) -> str:
     """Return a UTC time as ``2024-01-04T10:30:00.000000``: the same form in every document and every store."""
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
+    text = _plain(moment).removesuffix("Z")
+    return text if "." in text else f"{text}.000000"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import re
 import time
 import uuid
@@ -9,11 +10,28 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.http.replies import Receive, Scope, Send
+from adapters.http.problems import Problem
+from adapters.http.replies import ANSWER_HEADERS, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CLIENT_GONE = 499
 _PATIENCE_S = 5
+# Whoever is turned away has to be answered at once: only what is there in no time is read on.
+_BRIEFLY_MAX_BYTES = 1024 * 1024
+_BRIEF_PATIENCE_S = 0.5
+_SLOWEST_BODY_BYTES_S = 32 * 1024  # 25 MiB, the longest upload, may take 14 minutes
+_SLOWEST_ANSWER_BYTES_S = 4 * 1024
+
+# What every answer carries that does not itself say otherwise. The server would name itself if the application didn't
+# give it another name: an empty one.
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"server", b""),
+)
+_ALWAYS_NAMES = frozenset(name for name, _ in _ALWAYS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +60,18 @@ class Edge:
     """ASGI middleware around the whole application.
 
     ``started`` is called with the request's id in the request's own context; each observer when the request is over.
-    Of a body that the application leaves unread, up to ``unread_max_bytes`` are read before it is answered.
+    Of a body that the application leaves unread, up to ``unread_max_bytes`` are read before it is answered, and next to
+    nothing where the request's state says ``turned_away``. The state's ``ANSWER_HEADERS`` go with the answer. Whoever
+    keeps the application waiting for ``stall_timeout_s`` with a body is answered 408, and whoever takes none of an
+    answer for that long is given up: sending to them raises TimeoutError. ``headers`` go with every answer.
     """
 
     app: Callable[[Any, Any, Any], Awaitable[None]]
     started: Sequence[RequestStarted] = ()
     observers: Sequence[RequestObserver] = ()
     unread_max_bytes: int = 0
+    stall_timeout_s: float = 30
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -60,8 +83,8 @@ class Edge:
         for start in self.started:
             start(request_id)
         scope["headers"] = _combined(scope["headers"])
-        body = _Body(receive, dict(scope["headers"]), self.unread_max_bytes)
-        answer = _Answer(send, request_id.encode(), body)
+        body = _Body(receive, dict(scope["headers"]), self.unread_max_bytes, self.stall_timeout_s)
+        answer = _Answer(send, request_id.encode(), body, self.headers, self.stall_timeout_s, scope["state"])
         begun = time.perf_counter()
         try:
             await self.app(scope, body, answer)
@@ -85,64 +108,127 @@ class Edge:
 
 
 class _Body:
-    """The way in: knows what of the request's body is still to come."""
+    """The way in: knows what of the request's body is still to come, and for how long to wait for it."""
 
-    __slots__ = ("_begun", "_expects_leave", "_most", "_receive", "_to_come")
+    __slots__ = (
+        "_begun",
+        "_declared",
+        "_expects_leave",
+        "_most",
+        "_patience_s",
+        "_receive",
+        "_stall_timeout_s",
+        "_to_come",
+        "_waits",
+    )
 
-    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], most: int) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], most: int, stall_timeout_s: float) -> None:
         self._receive = receive
         self._most = most
         length = headers.get(b"content-length", b"0")
+        self._declared = int(length) if length.isdigit() else 0
         self._to_come = b"transfer-encoding" in headers or (length.isdigit() and 0 < int(length) <= most)
+        # What is too long to be read on is still waited for while the application reads it.
+        self._waits = self._to_come or length != b"0"
         self._expects_leave = b"expect" in headers
         self._begun = False
+        self._stall_timeout_s = self._patience_s = stall_timeout_s
 
     async def __call__(self) -> Any:
         self._begun = True
-        event = await self._receive()
-        if event["type"] != "http.request" or not event.get("more_body"):
-            self._to_come = False
+        if not self._waits:
+            return await self._receive()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                event = await self._next()
+        except TimeoutError:
+            self._to_come = self._waits = False
+            raise Problem("request_timeout", "The body came too slowly.", (("Connection", "close"),)) from None
+        # Only waiting counts, not what the application did in between. What comes gives as much patience as it may take
+        # to come, but a fast beginning doesn't make up for a slow end.
+        earned_s = len(event.get("body", b"")) / _SLOWEST_BODY_BYTES_S
+        self._patience_s = min(self._stall_timeout_s, self._patience_s - (time.monotonic() - began) + earned_s)
         return event
 
-    async def read_on(self) -> None:
+    async def _next(self) -> Any:
+        event = await self._receive()
+        if event["type"] != "http.request" or not event.get("more_body"):
+            self._to_come = self._waits = False
+        return event
+
+    async def read_on(self, *, briefly: bool = False) -> None:
         """Read what was left unread: many clients look at the answer only once they have sent everything.
 
         A client that asked for leave to send its body (Expect: 100-continue) and hasn't got it waits for the answer.
         """
+        self._waits = False  # from here on the application asks only whether the client is still there
         if not self._to_come or (self._expects_leave and not self._begun):
             return
-        left = self._most
+        left, patience_s = (_BRIEFLY_MAX_BYTES, _BRIEF_PATIENCE_S) if briefly else (self._most, _PATIENCE_S)
+        if briefly and self._declared > left:
+            return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 while left > 0 and self._to_come:
-                    left -= len((await self()).get("body", b""))
+                    left -= len((await self._next()).get("body", b""))
 
 
 class _Answer:
-    """The way out: adds the request id, and counts."""
+    """The way out: adds what every answer carries, and counts."""
 
-    __slots__ = ("_body", "_length", "_request_id", "_send", "body_bytes", "status")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_length",
+        "_request_id",
+        "_send",
+        "_stall_timeout_s",
+        "_state",
+        "body_bytes",
+        "status",
+    )
 
-    def __init__(self, send: Send, request_id: bytes, body: _Body) -> None:
+    def __init__(
+        self,
+        send: Send,
+        request_id: bytes,
+        body: _Body,
+        headers: Sequence[tuple[bytes, bytes]],
+        stall_timeout_s: float,
+        state: Mapping[str, Any],
+    ) -> None:
         self._send = send
         self._request_id = request_id
         self._body = body
+        self._headers = headers
+        self._stall_timeout_s = stall_timeout_s
+        self._state = state
         self._length = 0
         self.status = _CLIENT_GONE
         self.body_bytes = 0
 
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            await self._body.read_on()
+            await self._body.read_on(briefly="turned_away" in self._state)
             self.status = message["status"]
-            self._length = next((int(value) for name, value in message["headers"] if name == b"content-length"), 0)
+            own = dict(message["headers"])
+            self._length = int(own.get(b"content-length", 0))
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", self._request_id),
-                (b"x-content-type-options", b"nosniff"),
+                *(_ALWAYS if _ALWAYS_NAMES.isdisjoint(own) else [each for each in _ALWAYS if each[0] not in own]),
+                *self._headers,
+                *self._state.get(ANSWER_HEADERS, ()),
             ]
         elif message["type"] == "http.response.body":
-            self.body_bytes += len(message["body"])
+            piece_bytes = len(message["body"])
+            self.body_bytes += piece_bytes
+            if message.get("more_body") or self.body_bytes > piece_bytes:
+                # Of a stream the server takes a piece when it has got rid of those before.
+                async with asyncio.timeout(self._stall_timeout_s + piece_bytes / _SLOWEST_ANSWER_BYTES_S):
+                    await self._send(message)
+                return
         elif message["type"] == "http.response.pathsend":
             self.body_bytes = self._length
         await self._send(message)
@@ -163,4 +249,5 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value).decode("ascii")
-    return str(uuid.uuid4())
+    # No secret. Asking the kernel for random bytes would let go of the interpreter lock, and wait for it again.
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))

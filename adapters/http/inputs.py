@@ -1,5 +1,6 @@
 """What comes over the wire, besides uploads: query parameters and JSON bodies to domain values."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 
+from adapters.http.digests import STATE_KEY, ContentDigest
 from adapters.http.problems import Problem
 from application.ports import ByOwner, ByTags, ByTitle, Filter
 from domain.errors import Invalid, NotFound
@@ -110,11 +112,13 @@ def _parse_limit(raw: str | None) -> int:
 async def body_pieces(request: Request[Any, Any, Any], most: int) -> AsyncIterator[bytes]:
     """Yield the body's pieces, none empty.
 
-    They come from the server's own events, since Litestar would answer a body that was cut off with a 500.
+    They come from the server's own events, since Litestar would answer a body that was cut off with a 500. Whoever
+    reads to the end knows that the body is the one that was signed, if it was: so no body is read in another way.
 
     Raises:
-        Problem: it is longer than ``most`` bytes, or ended before its time.
+        Problem: it is longer than ``most`` bytes, ended before its time, or is not what its digest names.
     """
+    digest: ContentDigest | None = request.scope["state"].get(STATE_KEY)
     received, more = 0, True
     while more:
         event = await request.receive()
@@ -125,14 +129,24 @@ async def body_pieces(request: Request[Any, Any, Any], most: int) -> AsyncIterat
         if received > most:
             raise Problem("request_too_large", f"At most {most} bytes are read.")
         if piece:
+            if digest is not None:
+                digest.update(piece)
             yield piece
+    if digest is not None:
+        digest.check()
+
+
+async def skip_body(request: Request[Any, Any, Any]) -> None:
+    """Read a body that has no meaning to its end, where one that was signed is found to be as it was, or not."""
+    async for _ in body_pieces(request, _BODY_MAX_BYTES):
+        pass
 
 
 async def read_json_object(request: Request[Any, Any, Any], *media_types: str) -> Mapping[str, object]:
     """Return the JSON object in the body.
 
     Raises:
-        Problem: another content type, too long, broken, or not an object.
+        Problem: another content type, too long, broken, not an object, or with a field that stands there twice.
     """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared not in media_types:
@@ -144,11 +158,18 @@ async def read_json_object(request: Request[Any, Any, Any], *media_types: str) -
     body = b"".join([piece async for piece in body_pieces(request, _BODY_MAX_BYTES)])
     try:
         value = msgspec.json.decode(body)
+        # msgspec keeps the last of equal fields and says nothing. Numbers are left alone: Python refuses long ones.
+        json.loads(body, object_pairs_hook=_each_once, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("invalid_json", f"The body can't be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise Problem("invalid_json", "The body must be a JSON object.")
     return value
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Problem("invalid_json", "A field is given more than once.")
 
 
 def parse_replacement(fields: Mapping[str, object]) -> MetadataChange:

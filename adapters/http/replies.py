@@ -9,18 +9,24 @@ import msgspec
 from litestar.concurrency import sync_to_thread
 
 from adapters.http.conditions import Validators, evaluate, requested_range
+from adapters.http.documents import to_json
 from application.ports import ByteRange, ObjectBody
 from domain.disposition import content_disposition
-from domain.errors import PreconditionFailed
+from domain.errors import Overloaded, PreconditionFailed
 
 Headers = Sequence[tuple[str, str]]
 Scope = Any  # a mapping; Litestar and the servers each have a type of their own for it
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-_CHUNK_BYTES = 256 * 1024
+ANSWER_HEADERS = "answer_headers"
+"""Where in a request's state the raw fields are that its answer is to carry besides its own."""
+# A streamed answer takes about ten times its chunk while its client reads slowly: the more of them, the smaller the
+# chunks, and there are no more than so many of them in one process.
+_CHUNK_BYTES, _SMALLEST_CHUNK_BYTES = 256 * 1024, 32 * 1024
+_CHUNKS_BYTES = 8 * 1024 * 1024
+_STREAMS_MAX = 256
 # What a browser may do with bytes that a stranger uploaded: show them, and nothing else.
 _CONTENT_HEADERS = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),)
-_JSON = msgspec.json.Encoder(enc_hook=str)  # msgspec takes plain texts only; the domain's are of their own types
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,25 @@ class Reply:
         )
 
 
-def json_reply(document: msgspec.Struct, *, status: int = 200, headers: Headers = ()) -> Reply:
+def json_reply(document: msgspec.Struct | msgspec.Raw, *, status: int = 200, headers: Headers = ()) -> Reply:
     """Return a reply that carries a document, not to be kept without asking again."""
-    body = _JSON.encode(document)
+    body = to_json(document)
     base = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "private, no-cache"),
     ]
     return Reply(status, [*base, *headers], body)
+
+
+@dataclass(slots=True)
+class _Streams:
+    """How many answers this process streams. Counted on the event loop alone."""
+
+    open: int = 0
+
+
+_streams = _Streams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,15 @@ class ObjectReply:
             self.body.close()
 
     async def _stream(self, receive: Receive, send: Send) -> None:
+        if _streams.open >= _STREAMS_MAX:
+            raise Overloaded("too many images are being sent")
+        _streams.open += 1
+        try:
+            await self._stream_pieces(receive, send)
+        finally:
+            _streams.open -= 1
+
+    async def _stream_pieces(self, receive: Receive, send: Send) -> None:
         # The first piece comes before the status: what fails until then still gets its problem.
         piece = await self._piece(self.length)
         await _start(send, self.status, self.headers)
@@ -84,23 +109,27 @@ class ObjectReply:
         gone = asyncio.create_task(_wait_until_gone(receive))
         try:
             left = self.length - len(piece)
-            await _send_piece(send, piece, left)
-            while left > 0 and not gone.done():
+            while await _taken(send, piece, left) and left > 0 and not gone.done():
                 piece = await self._piece(left)
                 left -= len(piece)
-                await _send_piece(send, piece, left)
         finally:
             gone.cancel()
 
     async def _piece(self, left: int) -> bytes:
-        piece = await sync_to_thread(self.body.read, min(left, _CHUNK_BYTES))
+        most = max(_SMALLEST_CHUNK_BYTES, min(_CHUNK_BYTES, _CHUNKS_BYTES // _streams.open))
+        piece = await sync_to_thread(self.body.read, min(left, most))
         if not piece:
             raise EOFError("the object ended before its length")
         return piece
 
 
-async def _send_piece(send: Send, piece: bytes, left: int) -> None:
-    await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+async def _taken(send: Send, piece: bytes, left: int) -> bool:
+    """Send a piece, and return whether there is still somebody who takes it."""
+    try:
+        await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+    except OSError:  # as ASGI 2.4 has it for a connection that is gone; TimeoutError is one too
+        return False
+    return True
 
 
 async def _wait_until_gone(receive: Receive) -> None:
@@ -118,17 +147,18 @@ async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)
     filename: str,
     download: bool,
     open_body: Callable[[ByteRange | None], Awaitable[ObjectBody]],
+    pay: Callable[[int], Awaitable[None]] | None = None,
     headers: Headers,
 ) -> Reply | ObjectReply:
     """Answer a GET or HEAD for stored bytes: preconditions, then the range, then the bytes themselves.
 
-    The object is opened only when bytes are to be sent.
+    The object is opened only when bytes are to be sent, and have been paid for.
 
     Raises:
         PreconditionFailed: a precondition does not hold.
-        Problem: 416, for a range outside.
+        Problem: 416, for a range outside; 429, when the bytes can't be paid for.
     """
-    headers = [*validators.headers(), *headers]
+    headers = [*validators.headers(), *_CONTENT_HEADERS, *headers]  # with a 304 too: it replaces what a cache has kept
     match evaluate(request_headers, validators):
         case "not_modified":
             return Reply(304, headers)
@@ -140,7 +170,6 @@ async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)
     byte_range = None if method == "HEAD" else requested_range(request_headers, validators, size_bytes)
     start, stop = byte_range or (0, size_bytes)
     headers += [
-        *_CONTENT_HEADERS,
         ("Content-Type", media_type),
         ("Content-Length", str(stop - start)),
         ("Content-Disposition", content_disposition("attachment" if download else "inline", filename)),
@@ -151,6 +180,8 @@ async def content_reply(  # noqa: PLR0913 (what HTTP wants to know of a content)
     status = 200 if byte_range is None else 206
     if method == "HEAD":
         return Reply(status, headers)
+    if pay is not None:
+        await pay(stop - start)
     return ObjectReply(status, headers, await open_body(byte_range), stop - start)
 
 

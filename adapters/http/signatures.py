@@ -29,10 +29,13 @@ from domain.errors import Invalid, Unavailable
 from domain.values import UserId
 
 _FIELD_MAX_CHARS = 2048  # real ones have 400; what parses them takes its time
+_URL_MAX_CHARS = 8192  # as above
 _REASON_MAX_CHARS = 200
 _PATIENCE_S = 5
 # Between the look at the clock that finds a signature young enough, and the one that forgets that it was used.
 _MARGIN_S = 60
+_UNSPENT = "unspent_signature"
+"""Where in a request's state it stands what is good for one use."""
 _SAFE = {"GET", "HEAD"}
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 # What decides over what a request does, besides its method and its target. Nobody may add one behind the signer's back.
@@ -120,28 +123,14 @@ class SignatureAuthenticator:
         except ValueError as error:
             raise _refusal(request, f"{error}") from error
         if request.method not in _SAFE:
-            await self._only_once(request, signed)
+            scope["state"][_UNSPENT] = request, signed
         return owner
 
-    def _verified(self, request: "_Request") -> VerifyResult:
-        fields = [request.headers.get(name) for name in ("signature-input", "signature")]
-        if fields == [None, None]:
-            raise Problem("unauthenticated", "Sign the request (RFC 9421).", _challenge(request))
-        if any(field is not None and len(field) > _FIELD_MAX_CHARS for field in fields):
-            raise _refusal(request, "The signature is too long")
-        try:
-            (signed,) = self._verifier.verify(request, max_age=self._max_age)
-        except HTTPMessageSignaturesException as error:
-            reason = str(error)[:_REASON_MAX_CHARS]
-            if isinstance(error.__cause__, InvalidSignature):
-                reason = f"The key is unknown, or something is not as it was signed; URLs begin with {self._base_url}"
-            raise _refusal(request, reason) from error
-        covered = signed.covered_components
-        if missing := [name for name in request.to_cover(covered) if f'"{name}"' not in covered]:
-            raise _refusal(request, f"The signature does not cover {', '.join(missing)}")
-        return signed
-
-    async def _only_once(self, request: "_Request", signed: VerifyResult) -> None:
+    async def spend(self, scope: Scope) -> None:
+        """See Authenticator.spend. Not a part of authenticate, since it costs a write to disk."""
+        if _UNSPENT not in scope["state"]:
+            return
+        request, signed = scope["state"][_UNSPENT]
         # All that was signed stands in this: the same again is the same request again, whatever else it comes with.
         base = "\n".join(f"{name}: {value}" for name, value in signed.covered_components.items())
         digest = hashlib.sha256(base.encode()).digest()
@@ -155,6 +144,26 @@ class SignatureAuthenticator:
             raise Unavailable("what was signed can't be remembered in time") from error
         if not is_first:
             raise _refusal(request, "This signature was used already: sign anew, with a nonce if within a second")
+
+    def _verified(self, request: "_Request") -> VerifyResult:
+        fields = [request.headers.get(name) for name in ("signature-input", "signature")]
+        if fields == [None, None]:
+            raise Problem("unauthenticated", "Sign the request (RFC 9421).", _challenge(request))
+        if any(field is not None and len(field) > _FIELD_MAX_CHARS for field in fields):
+            raise _refusal(request, "The signature is too long")
+        if len(request.url) > _URL_MAX_CHARS:
+            raise _refusal(request, "The URL is too long to be signed")
+        try:
+            (signed,) = self._verifier.verify(request, max_age=self._max_age)
+        except HTTPMessageSignaturesException as error:
+            reason = str(error)[:_REASON_MAX_CHARS]
+            if isinstance(error.__cause__, InvalidSignature):
+                reason = f"The key is unknown, or something is not as it was signed; URLs begin with {self._base_url}"
+            raise _refusal(request, reason) from error
+        covered = signed.covered_components
+        if missing := [name for name in request.to_cover(covered) if f'"{name}"' not in covered]:
+            raise _refusal(request, f"The signature does not cover {', '.join(missing)}")
+        return signed
 
 
 def read_keys(path: Path) -> dict[str, SigningKey]:

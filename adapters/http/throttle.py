@@ -89,9 +89,12 @@ class Throttle:
         # Fields that most answers don't need cost more than the decision: they come when there is something to heed.
         if verdict.missing > _LOW * budget.burst:
             fields = _fields(name, budget, verdict, max(1, math.ceil(1 / budget.per_s)))
-            scope["state"].setdefault(ANSWER_HEADERS, []).extend(
+            # What comes in chunks is paid for piece by piece: only the last word counts.
+            said = scope["state"].get(ANSWER_HEADERS, ())
+            others = [each for each in said if not each[1].startswith(f'"{name}"'.encode())]
+            scope["state"][ANSWER_HEADERS] = others + [
                 (field.lower().encode(), value.encode()) for field, value in fields
-            )
+            ]
 
 
 class ThrottledAuthenticator:
@@ -113,11 +116,22 @@ class ThrottledAuthenticator:
             owner = await self._authenticator.authenticate(scope)
         except Problem as problem:
             # Behind the check, not in front of it: whoever can prove who they are is none of the address's business.
-            if CATALOGUE[problem.code][0] == _UNAUTHORIZED:
-                await self._throttle.count_failure(scope)
+            await self._count(scope, problem)
             raise
         await self._throttle.admit_owner(scope, owner)
         return owner
+
+    async def spend(self, scope: Scope) -> None:
+        """See Authenticator.spend; raises Problem (429) too."""
+        try:
+            await self._authenticator.spend(scope)
+        except Problem as problem:
+            await self._count(scope, problem)
+            raise
+
+    async def _count(self, scope: Scope, problem: Problem) -> None:
+        if CATALOGUE[problem.code][0] == _UNAUTHORIZED:
+            await self._throttle.count_failure(scope)
 
 
 def client_address(scope: Scope, trusted_proxies: Sequence[Network] = ()) -> bytes:

@@ -1,6 +1,7 @@
 """Uploads: multipart bodies parsed, hashed and spooled in one pass, in bounded memory."""
 
 import hashlib
+import io
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,10 +16,11 @@ from litestar.concurrency import sync_to_thread
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from adapters.http.inputs import body_pieces, gathered, split_tags
+from adapters.http.intake import Arrival, Intake
 from adapters.http.problems import Problem
 from application.content import Content
 from domain.errors import Invalid, TooLarge, Unavailable
-from domain.values import Description, Filename, Tag, Title, parse_tags
+from domain.values import Description, Filename, Tag, Title, UserId, parse_tags
 
 _BATCH_BYTES = 512 * 1024  # hashed and written at once, in a thread; smaller files never leave memory
 _FIELD_MAX_BYTES = 64 * 1024
@@ -46,23 +48,26 @@ class UploadForm:
 
 @asynccontextmanager
 async def received_upload(
-    request: Request[Any, Any, Any], *, max_file_bytes: int, spool_dir: Path | None
+    request: Request[Any, Any, Any], owner: UserId, *, intake: Intake, max_file_bytes: int, spool_dir: Path | None
 ) -> AsyncIterator[UploadForm]:
     """Receive a form; its file stays readable inside the context and is gone behind it.
 
     Raises:
+        Overloaded, or Problem (429): there is no room for it, or its owner's budget does not allow it.
         Problem: not multipart, malformed, cut off, or with more around the file than a form needs.
         Invalid: no file, unknown or repeated fields, or fields that break a rule.
         TooLarge: the file is over the limit.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
-    spool = _Spool(spool_dir)
-    try:
-        form = _FormReader(spool, max_file_bytes)
-        await _receive(request, boundary, form)
-        yield await form.finish()
-    finally:
-        spool.close()
+    body_max_bytes = max_file_bytes + _FORM_OVERHEAD_BYTES
+    async with intake.upload(request.scope, owner, body_max_bytes=body_max_bytes) as arrival:
+        spool = _Spool(spool_dir)
+        try:
+            form = _FormReader(spool, max_file_bytes)
+            await _receive(body_pieces(request, body_max_bytes), arrival, boundary, form)
+            yield await form.finish()
+        finally:
+            spool.close()
 
 
 def _boundary(content_type: str) -> str:
@@ -75,13 +80,13 @@ def _boundary(content_type: str) -> str:
     return cast("str", boundary)
 
 
-async def _receive(request: Request[Any, Any, Any], boundary: str, form: "_FormReader") -> None:
-    body_max = form.max_file_bytes + _FORM_OVERHEAD_BYTES
+async def _receive(pieces: AsyncIterator[bytes], arrival: Arrival, boundary: str, form: "_FormReader") -> None:
     try:
         with PushMultipartParser(
             boundary, max_segment_count=_PARTS_MAX, max_header_size=_PART_HEADER_MAX_BYTES
         ) as parser:
-            async for chunk in body_pieces(request, body_max):
+            async for chunk in pieces:
+                await arrival.took(len(chunk))
                 for event in parser.parse(chunk):
                     form.feed(event)
                 if form.spool.pending_bytes >= _BATCH_BYTES:
@@ -109,11 +114,11 @@ class _FormReader:
         elif isinstance(event, MultipartSegment):
             self._begin(event)
         elif self._current == _FILE:
-            self.spool.add(bytes(event))
+            self.spool.add(event)
             if self.spool.size_bytes > self.max_file_bytes:
                 raise TooLarge(self.max_file_bytes)
         elif self._current is not None:
-            self._add_words(self._current, bytes(event))
+            self._add_words(self._current, event)
 
     def _begin(self, part: MultipartSegment) -> None:
         self._current = part.name
@@ -127,7 +132,7 @@ class _FormReader:
             self._unknown.append(part.name)
             self._current = None
 
-    def _add_words(self, name: str, piece: bytes) -> None:
+    def _add_words(self, name: str, piece: bytes | bytearray) -> None:
         words = self._words[name]
         words[-1] += piece
         if len(words[-1]) > _FIELD_MAX_BYTES:
@@ -185,16 +190,11 @@ class _Spool:
     folder: Path | None
     size_bytes: int = 0
     pending_bytes: int = 0
-    _pending: list[bytes] = field(default_factory=list)
+    _pending: list[bytes | bytearray] = field(default_factory=list)
     _digest: Any = field(default_factory=hashlib.sha256)
-    _file: Any = None
+    _file: BinaryIO | None = None
 
-    def __post_init__(self) -> None:
-        # Unnamed where the system can (O_TMPFILE): nothing to clean up, whenever the process dies.
-        folder = None if self.folder is None else str(self.folder)
-        self._file = tempfile.SpooledTemporaryFile(max_size=_BATCH_BYTES, dir=folder)  # noqa: SIM115 (close() is below)
-
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | bytearray) -> None:
         """Keep a piece until the next flush."""
         self._pending.append(piece)
         self.pending_bytes += len(piece)
@@ -206,19 +206,26 @@ class _Spool:
 
     async def content(self) -> Content:
         """Return the whole, ready to be read from its start."""
-        if self.size_bytes > _BATCH_BYTES:
-            await self.flush()
+        if self._file is None:
+            self._file = io.BytesIO(self._hashed())  # which takes the bytes as they are; writing would copy them
         else:
-            self._write()
+            await self.flush()
         self._file.seek(0)
-        return Content(cast("BinaryIO", self._file), self.size_bytes, self._digest.hexdigest())
+        return Content(self._file, self.size_bytes, self._digest.hexdigest())
 
-    def _write(self) -> None:
+    def _hashed(self) -> bytes:
         batch = b"".join(self._pending)
         self._pending.clear()
         self.pending_bytes = 0
         self._digest.update(batch)
+        return batch
+
+    def _write(self) -> None:
+        batch = self._hashed()
         try:
+            if self._file is None:
+                # Unnamed where the system can (O_TMPFILE): nothing to clean up, whenever the process dies.
+                self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self.folder))  # noqa: SIM115 (close() is below)
             self._file.write(batch)
             # Of the last few bytes a full disk would be heard only when somebody reads them.
             self._file.flush()
@@ -227,5 +234,6 @@ class _Spool:
 
     def close(self) -> None:
         """Let go of the file. It is gone even if bytes are left that the disk has no room for."""
-        with suppress(OSError):
-            self._file.close()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()

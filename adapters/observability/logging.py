@@ -3,7 +3,8 @@
 import logging
 import logging.config
 import sys
-from typing import Literal
+import threading
+from typing import Literal, Self, TextIO
 
 import msgspec
 import structlog
@@ -13,6 +14,8 @@ LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
+_DELAY_S = 0.1
+_BATCH_CHARS = 4096  # a pipe takes that much from one process before it takes anything from another (POSIX: PIPE_BUF)
 
 
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
@@ -31,11 +34,11 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
         )
         renderer = [traces, structlog.processors.JSONRenderer(serializer=_to_json)]
     else:
-        renderer = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        renderer = [_escape, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=_Lines(sys.stderr).logger,
         cache_logger_on_first_use=True,
     )
     formatter = {
@@ -58,6 +61,66 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
             },
         }
     )
+
+
+def _escape(_: object, __: str, event: EventDict) -> EventDict:
+    """Write out what a terminal would obey: paths, for one, may hold any character that somebody sends."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = ascii(value)
+    return event
+
+
+class _Lines:
+    """Lines on their way to a file: most are written in batches, within a tenth of a second.
+
+    Every write lets go of the interpreter lock, and with a server's threads waiting for that, getting it back takes
+    longer than all else in a small request. What warns of something is written at once, with all before it.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._chars = 0
+        self._timer: threading.Timer | None = None
+
+    def logger(self, *_: object) -> Self:
+        """Be structlog's logger factory."""
+        return self
+
+    def info(self, line: str) -> None:
+        """Write a line soon."""
+        with self._lock:
+            if self._chars + len(line) >= _BATCH_CHARS:
+                self._write()
+            self._lines.append(line)
+            self._chars += len(line) + 1
+            if self._timer is None:
+                # No daemon, so that a process that ends waits for it.
+                self._timer = threading.Timer(_DELAY_S, self._write_rest)
+                self._timer.start()
+
+    def error(self, line: str) -> None:
+        """Write a line now."""
+        with self._lock:
+            self._lines.append(line)
+            self._write()
+
+    debug = msg = info
+    warning = warn = critical = fatal = exception = log = error
+
+    def _write_rest(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._write()
+
+    def _write(self) -> None:
+        if self._lines:
+            self._file.write("\n".join([*self._lines, ""]))
+            self._file.flush()
+            self._lines.clear()
+            self._chars = 0
 
 
 def _to_json(event: EventDict, **_: object) -> str:

@@ -13,6 +13,8 @@ _log = logging.getLogger("calotype.bus")
 
 def log_message(message: Message, call_next: CallNext, /) -> Any:
     """Be bus middleware: one line a message, with its name and result, never its content. For debugging."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return call_next(message)
     begun = time.perf_counter()
     result = "ok"
     try:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import cache
 from typing import Any
 
 from prometheus_client import (
@@ -29,29 +30,37 @@ class Metrics:
         """Register the metrics in a registry of their own."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the lines, for a time that nobody asks for
         self._registry = CollectorRegistry()
-        self._requests = Counter(
+        requests = Counter(
             "calotype_http_requests",
             "Requests by route and status.",
             ["method", "route", "status"],
             registry=self._registry,
         )
-        self._request_seconds = Histogram(
+        request_seconds = Histogram(
             "calotype_http_request_duration_seconds",
             "Time from a request's head to its answer's end.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._messages = Counter(
+        messages = Counter(
             "calotype_messages", "Commands and queries by result.", ["message", "result"], registry=self._registry
         )
-        self._message_seconds = Histogram(
+        message_seconds = Histogram(
             "calotype_message_duration_seconds",
             "Time that a command or query took.",
             ["message"],
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self.rate_limit_fallbacks = Counter(
+            "calotype_rate_limit_fallbacks",
+            "Decisions that the shared store of rate limits should have made, and could not.",
+            registry=self._registry,
+        )
+        # Finding a label's counter takes ten times as long as counting. The counters stay for ever anyway.
+        self._requests, self._request_seconds = cache(requests.labels), cache(request_seconds.labels)
+        self._messages, self._message_seconds = cache(messages.labels), cache(message_seconds.labels)
 
     def observe_request(self, observation: Observation) -> None:
         """Count a request.
@@ -61,8 +70,8 @@ class Metrics:
         """
         route = observation.route or "none"
         method = observation.method if observation.method in _METHODS else "other"
-        self._requests.labels(method, route, str(observation.status)).inc()
-        self._request_seconds.labels(method, route).observe(observation.duration_s)
+        self._requests(method, route, observation.status).inc()
+        self._request_seconds(method, route).observe(observation.duration_s)
 
     def __call__(self, message: Message, call_next: CallNext, /) -> Any:
         """Be bus middleware: count and time each message."""
@@ -78,8 +87,8 @@ class Metrics:
             result = "crash"
             raise
         finally:
-            self._messages.labels(name, result).inc()
-            self._message_seconds.labels(name).observe(time.perf_counter() - begun)
+            self._messages(name, result).inc()
+            self._message_seconds(name).observe(time.perf_counter() - begun)
 
     def page(self) -> tuple[bytes, str]:
         """Return the exposition and its content type."""

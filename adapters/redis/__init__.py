@@ -57,18 +57,22 @@ class RedisRateLimiter:
         """Return the limiter in the database that ``redis://``, ``rediss://`` or ``unix://`` names.
 
         Raises:
-            ValueError: it is no such URL.
+            ValueError: it is no such URL, or has options that there are not.
         """
-        return cls(
-            BlockingConnectionPool.from_url(
-                url,
-                max_connections=_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-            )
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_TIMEOUT_S,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
         )
+        try:
+            # Opens nothing; without it the first request would find out about the options.
+            pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, RedisError) as error:
+            raise ValueError("an option behind its question mark is unknown, or has no such value") from error
+        return cls(pool)
 
     async def take(self, bucket: bytes, budget: Budget, cost: int) -> Verdict:
         """See RateLimiter.take."""

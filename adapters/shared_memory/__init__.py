@@ -32,7 +32,9 @@ class SharedRateLimiter:
     aim at a set: its number comes from a secret hash. So names that somebody makes up can't make memory grow, and
     don't push out those who owe much; they push out each other.
 
-    The lock is the kernel's, on one byte a set: it goes when its holder dies, whatever that was doing.
+    The lock is the kernel's, on one byte a set: it goes when its holder dies, whatever that was doing. It parts
+    processes, not limiters: two on one file in one process don't lock each other out, and closing either lets go of
+    what the other has locked (POSIX). So a process opens a file once.
 
     Args:
         memory: `SIZE_BYTES` that begin with a secret and go on with zeros.

@@ -12,10 +12,11 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from adapters.sqlite.intersection import Place, places_with_all
+from adapters.sqlite.known import KnownImages, as_stamps
 from adapters.sqlite.rows import (
     IMAGE_COLUMNS,
     RECLAIM_COLUMNS,
@@ -58,6 +59,12 @@ _OWN_ENTRY = f"{_ENTRY} AND owner = ?"
 _PUT_ENTRY = (
     f"INSERT OR REPLACE INTO reclaim ({', '.join(RECLAIM_COLUMNS)}) VALUES ({', '.join('?' for _ in RECLAIM_COLUMNS)})"
 )
+# What nearly every upload does, in one statement: each lets go of the interpreter lock several times.
+_PUT_FIRST_ENTRY = f"""
+    INSERT INTO reclaim ({", ".join(RECLAIM_COLUMNS)}) SELECT {", ".join("?" for _ in RECLAIM_COLUMNS)}
+    WHERE NOT EXISTS (SELECT 1 FROM images WHERE image_id = ?) ON CONFLICT (image_id) DO NOTHING"""
+_END_RESERVATION = """
+    DELETE FROM reclaim WHERE image_id = ? AND kind = 'reservation' AND holder = ? AND claimant IS NULL"""
 _CLAIM_ENTRY = "UPDATE reclaim SET claimant = ?, claimed_until = ? WHERE image_id = ?"
 _DELETE_ENTRY = "DELETE FROM reclaim WHERE image_id = ?"
 _ABANDON_ENTRY = """
@@ -68,17 +75,29 @@ _DUE_ENTRIES = """
     WHERE due <= ? AND (due, image_id) > (?, ?)
     ORDER BY due, image_id LIMIT ?"""
 
+
+class _Listing(NamedTuple):
+    """What reads a page: the statement that gives its stamps, and the one that gives its records."""
+
+    stamps: str
+    records: str
+
+
+def _listing(select: str) -> _Listing:
+    return _Listing(as_stamps(select), as_one_row(select))
+
+
 # Each page is one range scan in the order of its index, newest first, that stops at the limit.
-_PAGE_BY_OWNER = as_one_row(f"""
+_PAGE_BY_OWNER = _listing(f"""
     SELECT {_IMAGE} FROM images
     WHERE owner = ? AND (created_at, image_id) < (?, ?)
     ORDER BY created_at DESC, image_id DESC LIMIT ?""")
-_PAGE_BY_TITLE = as_one_row(f"""
+_PAGE_BY_TITLE = _listing(f"""
     SELECT {_IMAGE} FROM images
     WHERE owner = ? AND title_folded = ? AND (created_at, image_id) < (?, ?)
     ORDER BY created_at DESC, image_id DESC LIMIT ?""")
 # CROSS keeps the order of the loops (SQLite's documented meaning of it): from the postings to their records.
-_PAGE_BY_TAG = as_one_row(f"""
+_PAGE_BY_TAG = _listing(f"""
     SELECT {_IMAGE} FROM postings CROSS JOIN images USING (owner, created_at, image_id)
     WHERE postings.owner = ? AND postings.tag = ? AND (postings.created_at, postings.image_id) < (?, ?)
     ORDER BY postings.created_at DESC, postings.image_id DESC LIMIT ?""")
@@ -97,6 +116,7 @@ class SqliteMetadata:
     """
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        self._known = KnownImages()
         self._writer = Session(path, timeout_s=busy_timeout_s)
         try:
             with self._writer.transaction("IMMEDIATE") as db:
@@ -124,16 +144,17 @@ class SqliteMetadata:
     def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
         """See MetadataStore.reserve."""
         with self._writer.transaction("IMMEDIATE") as db:
-            more = reservation.usage
-            if (record := _record(db, reservation.image_id)) is not None:
-                return record
-            if (held := _held(db, reservation.image_id)) is not None:
-                check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
-                more -= held.entry.usage
+            more, row = reservation.usage, entry_to_row(reservation)
+            if not db.execute(_PUT_FIRST_ENTRY, (*row, reservation.image_id.bytes)).rowcount:
+                if (record := _record(db, reservation.image_id)) is not None:
+                    return record
+                if (held := _held(db, reservation.image_id)) is not None:
+                    check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
+                    more -= held.entry.usage
+                db.execute(_PUT_ENTRY, row)
             if quota != UNLIMITED:
                 quota.admit(more, used=read_usage(db, reservation.owner))
             add_usage(db, reservation.owner, more)
-            db.execute(_PUT_ENTRY, entry_to_row(reservation))
             return None
 
     def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
@@ -144,17 +165,10 @@ class SqliteMetadata:
     def commit(self, image: Image, *, holder: UUID) -> None:
         """See MetadataStore.commit."""
         with self._writer.transaction("IMMEDIATE") as db:
-            held = _held(db, image.image_id)
-            if held is None and _record(db, image.image_id) == image:
-                return
-            if (
-                held is None
-                or held.claimant is not None
-                or not isinstance(held.entry, Reservation)
-                or held.entry.holder != holder
-            ):
+            if not db.execute(_END_RESERVATION, (image.image_id.bytes, holder.bytes)).rowcount:
+                if _held(db, image.image_id) is None and _record(db, image.image_id) == image:
+                    return
                 raise Conflict("the upload lost its reservation")
-            db.execute(_DELETE_ENTRY, (image.image_id.bytes,))
             _insert_record(db, image)
 
     def update(
@@ -285,13 +299,19 @@ class SqliteMetadata:
                     rows = [db.execute(_RECORD_BY_KEY, (owner, *place)).fetchone() for place in places]
                 return tuple(map(image_from_row, rows))
 
-    def _page(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> tuple[Image, ...]:
-        [row] = self._reader.fetch(statement, parameters)
-        return images_from(row)
+    def _page(self, listing: _Listing, parameters: Sequence[object] | Mapping[str, object]) -> tuple[Image, ...]:
+        [(stamps,)] = self._reader.fetch(listing.stamps, parameters)
+        if (known := self._known.find(stamps)) is not None:
+            return known
+        # All of them are read again, for a page is one snapshot: what was missing may be gone or changed by now.
+        [row] = self._reader.fetch(listing.records, parameters)
+        images = images_from(row)
+        self._known.add(images)
+        return images
 
 
-def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int) -> tuple[str, dict[str, object]]:
-    """Return the statement that merges the newest of each tag, and its parameters.
+def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int) -> tuple[_Listing, dict[str, object]]:
+    """Return the listing that merges the newest of each tag, and its parameters.
 
     The page lies within the union of each tag's own page, so no tag is read further than the limit.
     """
@@ -302,7 +322,7 @@ def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int)
             ORDER BY created_at DESC, image_id DESC LIMIT :limit)"""
         for n in range(len(tags))
     )
-    statement = as_one_row(f"""
+    listing = _listing(f"""
         SELECT {_IMAGE}
         FROM ({newest} ORDER BY created_at DESC, image_id DESC LIMIT :limit) AS page
         CROSS JOIN images ON images.owner = :owner
@@ -310,7 +330,7 @@ def _page_by_any(owner: UserId, tags: tuple[Tag, ...], below: Place, limit: int)
         ORDER BY page.created_at DESC, page.image_id DESC LIMIT :limit""")
     time, id_bytes = below
     parameters = {f"tag{n}": tag for n, tag in enumerate(tags)}
-    return statement, {"owner": owner, "time": time, "id": id_bytes, "limit": limit, **parameters}
+    return listing, {"owner": owner, "time": time, "id": id_bytes, "limit": limit, **parameters}
 
 
 def _record(db: sqlite3.Connection, image_id: ImageId) -> Image | None:

@@ -24,6 +24,7 @@ from domain.values import Description, Filename, IdempotencyKey, ImageId, Tag, T
 # The namespace of image ids made from idempotency keys (RFC 9562, section 5.5). Changing it would break retries.
 _KEY_NAMESPACE = UUID("b0f3a5c1-6a1d-5b43-9c59-0d5ad8f4c7d2")
 _LEASE_MAX = timedelta(seconds=60)
+_MARGIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,7 @@ class UploadImageHandler:
         if content.size_bytes > self.limits.max_upload_bytes:
             raise TooLarge(self.limits.max_upload_bytes)
         content.stream.seek(0)
-        seen = self.inspector.inspect(content.stream, limits=self.limits)
+        seen = self.inspector.inspect(content.stream, limits=self.limits, owner=command.owner)
         reservation = self._reservation(command)
         committed = self.metadata.reserve(reservation, at=self.clock.now(), quota=self.limits.quota)
         if committed is not None:
@@ -120,10 +121,10 @@ class UploadImageHandler:
     def _abandon(self, reservation: Reservation) -> None:
         """Let the sweeper come sooner: until then what was never stored counts against its owner's quota.
 
-        Not at once. A put that failed may still arrive until the lease is over, and clocks differ: the sweeper comes
-        as long after the lease as the lease was long.
+        Not at once. A put that failed may still arrive until the lease is over, or later where a store is slow or clocks
+        differ, and then it needs its entry. What is due sooner anyway stays so.
         """
-        due = reservation.lease_until + self._lease
+        due = reservation.lease_until + _MARGIN
         with suppress(Unavailable):  # then it is due when it always was
             self.metadata.abandon(reservation.image_id, holder=reservation.holder, due=due)
 

@@ -18,10 +18,11 @@ import click
 from application.bus import Bus
 from application.commands.purge_quarantine import PurgeQuarantine
 from application.commands.repair import Repair, Repaired
-from application.findings import DamagedObject, Finding, StrayObject, WrongPosting
+from application.findings import DamagedObject, Finding, StrayObject, WrongPosting, WrongUsage
 from application.ports import Estimate
 from application.queries.audit import Audit, Checkpoint, Examined, Phase
 from domain.errors import CalotypeError
+from domain.quota import Usage
 from entrypoints.audit import open_audit
 from entrypoints.cli.app import EXIT_INTERRUPTED
 from entrypoints.cli.text import shown
@@ -125,6 +126,13 @@ def as_document(finding: Finding) -> dict[str, Any]:
                 "tag": posting.tag,
                 "created_at": posting.created_at.isoformat(),
             }
+        case WrongUsage(miscount=miscount):
+            return {
+                "finding": "wrong_usage",
+                "owner": miscount.owner,
+                "expected": asdict(miscount.actual),
+                "found": asdict(miscount.recorded),
+            }
 
 
 def as_line(finding: Finding) -> str:
@@ -139,6 +147,12 @@ def as_line(finding: Finding) -> str:
         case WrongPosting(posting=posting, dangling=dangling):
             kind = "posting_without_record" if dangling else "record_without_posting"
             return _line(kind, str(posting.image_id), f"of {posting.owner}, tag {posting.tag}")
+        case WrongUsage(miscount=miscount):
+            return _line("wrong_usage", miscount.owner, f"{_used(miscount.actual)}; found {_used(miscount.recorded)}")
+
+
+def _used(usage: Usage) -> str:
+    return f"{usage.images} images, {usage.size_bytes} bytes"
 
 
 def _line(*parts: str) -> str:
@@ -167,6 +181,7 @@ class Bar(AbstractContextManager["Bar"]):
             Phase.RECORDS: estimate.records,
             Phase.OBJECTS: estimate.records,
             Phase.POSTINGS: estimate.postings,
+            Phase.USAGE: 0,  # only what is wrong is told
         }
         self._phase: Phase | None = None
         self._progress: Progress | None = _progress_bar() if wanted else None
@@ -227,12 +242,14 @@ Findings, one a line on stdout, with tabs between kind, subject and details:
   stray_object             bytes that no record and no upload answer for
   record_without_posting   an image that a search by tag would miss
   posting_without_record   an entry of the tag index that leads nowhere
+  wrong_usage              an owner who is counted more, or less, than is stored
 
 \b
-With --repair, postings are put right, and strays moved to the quarantine, from
-where they can be put back until --purge-quarantine deletes them. Each finding
-is looked at again first, and nothing younger than a day is touched. Lost or
-damaged bytes can't be repaired; their records are kept.
+With --repair, postings and usage are put right, and strays moved to the
+quarantine, from where they can be put back until --purge-quarantine deletes
+them. Each finding is looked at again first, and no object and no posting
+younger than a day is touched. Lost or damaged bytes can't be repaired; their
+records are kept.
 
 \b
 Examples:

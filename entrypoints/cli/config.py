@@ -16,7 +16,7 @@ def config(*, as_json: bool) -> None:
         raise click.ClickException(str(error)) from error
     for name in unknown_variables(variables()):
         click.echo(f"warning: {name} is not a setting", err=True)
-    environment = settings.environment()
+    environment = settings.shown()
     environment["CALOTYPE_PUBLIC_URL"] = settings.base_url
     if as_json:
         click.echo(msgspec.json.encode(dict(sorted(environment.items()))).decode())

@@ -10,19 +10,34 @@ from entrypoints.settings import Settings, SettingsError, load_settings, unknown
 @click.option("--port", type=int, help="Port to listen on.  [CALOTYPE_PORT, default 8000]")
 @click.option("--workers", type=int, help="Worker processes.  [CALOTYPE_WORKERS, default 1]")
 @click.option("--data-dir", help="Folder of the embedded default.  [CALOTYPE_DATA_DIR, default calotype-data]")
-def serve(host: str | None, port: int | None, workers: int | None, data_dir: str | None) -> None:
+@click.option(
+    "--trusted-network",
+    is_flag=True,
+    default=None,
+    help="Believe X-User-ID on an address that others reach.  [CALOTYPE_TRUSTED_NETWORK, default false]",
+)
+def serve(
+    *, host: str | None, port: int | None, workers: int | None, data_dir: str | None, trusted_network: bool | None
+) -> None:
     """Serve images over HTTP until stopped.
 
     Everything else is set by CALOTYPE_* variables; `calotype config` shows them all.
     """
     try:
-        settings = load_settings(host=host, port=port, workers=workers, data_dir=data_dir)
+        settings = load_settings(
+            host=host, port=port, workers=workers, data_dir=data_dir, trusted_network=trusted_network
+        )
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     from entrypoints import server  # noqa: PLC0415 (a server's weight, only when serving)
+    from entrypoints.identity import exposed_keys  # noqa: PLC0415 (as above)
 
     for name in unknown_variables(variables()):
         click.echo(f"warning: {name} is not a setting", err=True)
+    for name in settings.without_effect:
+        click.echo(f"warning: {name} has no effect while CALOTYPE_AUTH is {settings.auth}", err=True)
+    if (keys := exposed_keys(settings)) is not None:
+        click.echo(f"warning: CALOTYPE_SIGNATURE_KEYS: others can read {keys}; chmod 600 keeps it secret", err=True)
     try:
         with server.ready(settings) as run:
             click.echo(f"Calotype serves {settings.base_url} from {_stores(settings)}", err=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import queue
 import sys
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 IN_TRASH_CODE = "image_in_trash"
+QUOTA_CODE = "quota_exceeded"
 _JOBS_MAX = 32
 # How long Ctrl-C waits for uploads under way to notice; one that waits for a silent server never does.
 _GRACE_S = 1.0
@@ -56,7 +58,7 @@ _GOOD = {Outcome.UPLOADED, Outcome.ALREADY_THERE}
 class Result:
     """What became of one file, with the image or with what was wrong, a line a fault.
 
-    A ``hopeless`` one says that no other file can fare better: nobody answers, or we are not let in.
+    A ``hopeless`` one says that no other file can fare better: nobody answers, we are not let in, or the quota is full.
     """
 
     file: Path
@@ -108,6 +110,8 @@ class Uploader:
         # Two files of a run that are one image take turns, so that the second finds the first one's result; at the
         # same time it would be sent away until the first one's lease is over.
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        # The size of the smallest file that the quota had no room for: what is as large is not even sent.
+        self._no_room_bytes: float = math.inf
 
     def __call__(self, path: Path) -> Result:
         """Upload the file; a failure is its result. Raise Cancelled when it was stopped."""
@@ -130,9 +134,17 @@ class Uploader:
 
         with SteadyFile(path, on_read) as file:
             filename = Filename(path.name)
+            if file.size_bytes >= self._no_room_bytes:
+                no_room = "not sent: the quota had no room for a file that is no larger"
+                return Result(file=path, outcome=Outcome.FAILED, faults=(no_room,))
             key = idempotency_key(file.sha256, filename, self._words)
             with self._turns[key]:
-                image, replayed = self._client.upload(filename, cast("BinaryIO", file), self._words, key=key)
+                try:
+                    image, replayed = self._client.upload(filename, cast("BinaryIO", file), self._words, key=key)
+                except Refused as refusal:
+                    if refusal.problem.code == QUOTA_CODE:
+                        self._no_room_bytes = min(self._no_room_bytes, file.size_bytes)
+                    raise
             if image["sha256"] != file.sha256:
                 return Result(file=path, outcome=Outcome.FAILED, faults=("the server stored other bytes than it got",))
         return Result(file=path, outcome=Outcome.ALREADY_THERE if replayed else Outcome.UPLOADED, image=image)
@@ -140,6 +152,8 @@ class Uploader:
 
 def _refused(path: Path, refusal: Refused) -> Result:
     in_trash = refusal.problem.code == IN_TRASH_CODE
+    # With room left, a smaller file may fit.
+    smaller_may_fit = refusal.problem.code == QUOTA_CODE and bool(refusal.problem.errors)
     faults = (
         ("it was uploaded before, and then deleted: restore it, or upload it with another title",)
         if in_trash
@@ -150,7 +164,7 @@ def _refused(path: Path, refusal: Refused) -> Result:
         outcome=Outcome.IN_TRASH if in_trash else Outcome.FAILED,
         faults=faults,
         problem=refusal.problem.as_json(),
-        hopeless=refusal.problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN},
+        hopeless=refusal.problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and not smaller_may_fit,
     )
 
 
@@ -325,7 +339,8 @@ Output: a line a file on stdout, with tabs between outcome, image id and file;
 failures and a summary on stderr. With --json, one JSON object a line:
   {"file": ..., "outcome": "uploaded" or "already_there", "image": {...}}
   {"file": ..., "outcome": "failed" or "in_trash", "error": {"message": ...}}
-A file without a line was not finished when the run was stopped.
+A file without a line was not finished when the run was stopped: by Ctrl-C,
+or because no other file could fare better, as when the quota is full.
 
 \b
 Examples:

@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+import time
 import ssl
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,8 +168,10 @@ def check_problem(response: "httpx.Response | RawResponse") -> Document:
         assert "www-authenticate" in response.headers
     if response.status_code == 405:
         assert "allow" in response.headers
-    if response.status_code == 503:
+    if response.status_code in {429, 503}:
         assert int(response.headers["retry-after"]) > 0
+    if response.status_code == 429:
+        assert {"ratelimit", "ratelimit-policy"} <= response.headers.keys()
     return body
 
 
@@ -188,6 +191,15 @@ def _spelt(headers: Mapping[str, str]) -> dict[str, str]:
 def fetch(url: str, method: str = "GET", **headers: str) -> httpx.Response:
     """Ask as a browser does that was given a URL: nobody in particular."""
     return httpx.request(method, url, headers=_spelt(headers), verify=_NO_TLS)
+
+
+def readiness(service: Service, status: int) -> httpx.Response:
+    """Ask whether the service is ready until the answer has that status: each is kept for a second."""
+    deadline = time.monotonic() + 15
+    while (response := fetch(f"{service.base_url}/health/ready")).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return response
 
 
 def offered_name(response: httpx.Response) -> str:

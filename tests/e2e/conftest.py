@@ -5,7 +5,7 @@ Each test is another user of them, so that none sees what another does.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -64,9 +64,9 @@ def open_service(new_account: NewAccount, tmp_path: Path) -> Callable[..., Servi
     """Make a service of the test's own, which it starts itself."""
     (tmp_path / "tmp").mkdir()
 
-    def opened(*, workers: int = 1, settings: Mapping[str, str] | None = None) -> Service:
+    def opened(*, workers: int = 1, settings: Mapping[str, str] | None = None, run_by: Sequence[str] = ()) -> Service:
         own = {"TMPDIR": str(tmp_path / "tmp"), **(settings or {})}
-        return Service(tmp_path / "data", account=new_account(), workers=workers, settings=own)
+        return Service(tmp_path / "data", account=new_account(), workers=workers, settings=own, run_by=run_by)
 
     return opened
 

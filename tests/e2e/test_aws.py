@@ -11,10 +11,11 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -39,6 +40,7 @@ from tests.e2e.client import (
     document,
     on_aws_alone,
     problem,
+    readiness,
 )
 from tests.ministack import Account, Aws, Ministack, on
 from tests.service import Service
@@ -396,6 +398,7 @@ def test_stores_that_are_away_make_the_service_unready_within_two_seconds(
             ministack.stop()
         else:
             os.kill(ministack.pid, signal.SIGSTOP)
+        readiness(service, 503)
         answers = [ready(service) for _ in range(5)]
         assert [(status, checks) for status, checks, _ in answers] == [(503, AWAY)] * 5
         assert max(seconds for *_, seconds in answers) < 2
@@ -426,6 +429,27 @@ def test_stores_that_hang_are_a_503_inside_the_deadline(own: tuple[Ministack, Ac
         os.kill(ministack.pid, signal.SIGCONT)
         wait_until_ready(service)
         assert api.get(image_id).content == pictures.jpeg()
+        assert api.ids() == [image_id]
+        api.close()
+
+
+def test_behind_stores_that_hang_no_queue_grows_and_health_is_told(
+    own: tuple[Ministack, Account], tmp_path: Path
+) -> None:
+    ministack, account = own
+    settings = {**account.environment, "CALOTYPE_THREADS": "1"}
+    with Service(tmp_path / "data", settings=settings) as service, ThreadPoolExecutor(40) as threads:
+        api = Api(service, "ann")
+        image_id = api.uploaded()["image_id"]
+        os.kill(ministack.pid, signal.SIGSTOP)
+        asked = [threads.submit(api.http.get, IMAGES) for _ in range(40)]
+        # One has the thread, fifteen wait for it, and the others are answered while those still do.
+        for each in islice(as_completed(asked), 24):
+            problem(each.result(), 503, "overloaded")
+        assert readiness(service, 503).json()["checks"] == AWAY
+        assert [check_problem(each.result())["status"] for each in asked] == [503] * 40
+        os.kill(ministack.pid, signal.SIGCONT)
+        wait_until_ready(service)
         assert api.ids() == [image_id]
         api.close()
 

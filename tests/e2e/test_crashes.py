@@ -24,7 +24,7 @@ import pytest
 from adapters.memory import FixedClock
 from adapters.system import RandomIds
 from application.commands.sweep import Sweep, SweepHandler
-from entrypoints.server import remove_abandoned_metrics
+from entrypoints.server import remove_abandoned_folders
 from entrypoints.settings import parse_settings
 from entrypoints.stores import open_stores
 from tests import pictures
@@ -367,16 +367,16 @@ def test_what_a_killed_server_counted_in_is_removed_later_and_what_a_running_one
     open_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     with open_service(workers=2) as service:
-        (folder,) = (tmp_path / "tmp").glob("calotype-metrics-*")
+        (folder,) = (tmp_path / "tmp").glob("calotype-workers-*")
         os.utime(folder, (0, 0))
-        remove_abandoned_metrics(tmp_path / "tmp")
+        remove_abandoned_folders(tmp_path / "tmp")
         assert folder.exists()
         assert httpx.get(f"{service.base_url}/metrics").status_code == httpx.codes.OK
         service.kill()
         # The workers hold the folder's lock, and write to it, until the kernel has done away with the last of them.
         for _ in range(100):
             os.utime(folder, (0, 0))
-            remove_abandoned_metrics(tmp_path / "tmp")
+            remove_abandoned_folders(tmp_path / "tmp")
             if not folder.exists():
                 break
             time.sleep(0.05)
@@ -416,7 +416,7 @@ def findings(service: Service, state: Path) -> list[Any]:
 def keys_at_rest(service: Service) -> list[str]:
     """Return the keys of all versions of all objects, sorted; fail for a file that is none."""
     # What its requests were counted in is removed by a later start.
-    files = {name for name in files_at_rest(service) if re.match(r"data/(?!secret$)|tmp/(?!calotype-metrics-)", name)}
+    files = {name for name in files_at_rest(service) if re.match(r"data/(?!secret$)|tmp/(?!calotype-workers-)", name)}
     if service.account is None:
         assert {name for name in files if not re.fullmatch(r"data/objects/../../images/[^/]+/[^/]+", name)} == set()
         return sorted(name.split("/", 4)[4] for name in files)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.e2e.client import Api, Document, document, footprint, problem
+from tests.e2e.client import Api, Document, document, footprint, problem, readiness
 from tests.service import Service
 
 DISK_BYTES = 8 * 1024 * 1024
@@ -182,10 +182,10 @@ def test_a_folder_that_cannot_be_written_fails_uploads_and_nothing_else(
             problem(api.upload(content), 503, "unavailable")
             assert_reads_go_on(api, kept, SMALL)
             assert api.ids() == [kept["image_id"]]
-            assert api.http.get("/health/ready").status_code == 503
+            readiness(api.service, 503)
         assert footprint(api.service) == before
         assert api.uploaded(content)["size_bytes"] == len(content)
-        assert api.http.get("/health/ready").status_code == 200
+        readiness(api.service, 200)
 
 
 def test_a_folder_that_can_not_be_written_at_the_start_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def _environment(tmp_path: Path) -> dict[str, str]:
     return {**own, "CALOTYPE_DATA_DIR": str(tmp_path / "data")}
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/live", timeout=10).is_success
+    except httpx.TransportError:
+        return False
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -132,10 +139,12 @@ def test_a_flag_says_that_the_network_is_trusted(tmp_path: Path) -> None:
         ) as process,
     ):
         deadline = time.monotonic() + 60
-        while b"Calotype serves" not in log.read_bytes():
+        # It says so a moment before it listens to signals.
+        while not _answers(f"http://127.0.0.1:{port}"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert "Calotype serves" in log.read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 
@@ -268,6 +277,17 @@ def test_a_start_without_what_is_needed_is_refused_by_name(tmp_path: Path) -> No
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: CALOTYPE_SIGNATURE_KEYS: ")
     assert "Traceback" not in refused.stderr
+
+
+def test_a_start_with_keys_that_others_can_read_says_so(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("no keys")
+    keys.chmod(0o644)
+    settings = {"CALOTYPE_AUTH": "signature", "CALOTYPE_SIGNATURE_KEYS": str(keys)}
+    warning = f"warning: CALOTYPE_SIGNATURE_KEYS: others can read {keys}"
+    assert warning in _serve(tmp_path, **settings).stderr
+    keys.chmod(0o600)
+    assert warning not in _serve(tmp_path, **settings).stderr
 
 
 # ---- a server signs its requests

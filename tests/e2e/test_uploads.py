@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from tests import pictures
+from tests import hostile, pictures
 from tests.e2e.client import (
     BOUNDARY,
     FORM_TYPE,
@@ -187,6 +187,7 @@ BAD_FILES = {
     "BMP's magic number": (b"BM", "unreadable_image"),
     "HTML behind a magic number": (b"GIF89a" + pictures.html(), "unreadable_image"),
     "60,000 x 60,000": (pictures.png_bomb(), "too_many_pixels"),
+    "20 MB of XMP": (hostile.png_with((b"iTXt", bytes(20_000_000))), "too_much_metadata"),
     "PNG of no width": (
         pictures.png_of((b"IHDR", struct.pack(">IIBBBBB", 0, 9, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))),
         "unreadable_image",

@@ -20,9 +20,10 @@ from adapters.memory import FixedClock, MemoryMetadata, MemoryObjectAudit, Memor
 from adapters.s3 import S3ObjectAudit
 from adapters.sqlite import SqliteMetadata, SqliteRecordAudit
 from application.ports import Estimate, FoundObject, ObjectAudit, ObjectStore, Posting, RecordAudit, StoredObject
-from domain.errors import Conflict, NotFound, Unavailable
+from domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
 from domain.image import Image, MetadataChange, object_prefix
-from domain.values import Filename, ImageId, MediaType, Tag, parse_tags
+from domain.quota import Quota, Usage
+from domain.values import Filename, ImageId, MediaType, Tag, UserId, parse_tags
 from tests.builders import (
     ANN,
     BOB,
@@ -48,12 +49,13 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Books:
-    """A catalog, its audit, and a hand that adds and removes postings behind both."""
+    """A catalog, its audit, and a hand that adds and removes postings, and sets owners' usage, behind both."""
 
     catalog: Catalog
     audit: RecordAudit
     add: Callable[[Posting], object]
     lose: Callable[[Posting], object]
+    record: Callable[[UserId, Usage], object]
 
     def postings(self) -> set[Posting]:
         return {posting for _, posting in self.audit.postings()}
@@ -64,17 +66,20 @@ def _memory_books(folder: Path) -> Iterator[Books]:
     del folder
     catalog = MemoryMetadata()
     audit = MemoryRecordAudit(catalog)
-    yield Books(catalog, audit, audit.dangling.add, audit.lost.add)
+    yield Books(catalog, audit, audit.dangling.add, audit.lost.add, audit.miscounted.__setitem__)
 
 
 @contextmanager
 def _sqlite_books(folder: Path) -> Iterator[Books]:
     path = folder / "catalog.sqlite3"
 
+    def execute(statement: str, *parameters: object) -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(statement, parameters)
+
     def write(statement: str, posting: Posting) -> None:
         micros = (posting.created_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        with closing(sqlite3.connect(path)) as db, db:
-            db.execute(statement, (posting.owner, posting.tag, micros, posting.image_id.bytes))
+        execute(statement, posting.owner, posting.tag, micros, posting.image_id.bytes)
 
     with SqliteMetadata(path) as catalog, SqliteRecordAudit(path) as audit:
         yield Books(
@@ -83,6 +88,9 @@ def _sqlite_books(folder: Path) -> Iterator[Books]:
             lambda posting: write("INSERT INTO postings VALUES (?, ?, ?, ?)", posting),
             lambda posting: write(
                 "DELETE FROM postings WHERE owner = ? AND tag = ? AND created_at = ? AND image_id = ?", posting
+            ),
+            lambda owner, usage: execute(
+                "INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", owner, usage.images, usage.size_bytes
             ),
         )
 
@@ -100,12 +108,24 @@ def _books_on(dynamo: Dynamo) -> Books:
         key = {"posting": f"{posting.owner}#tag#{posting.tag}", "position": f"{time}#{posting.image_id}"}
         return {name: {"S": text} for name, text in key.items()}
 
+    def record(owner: UserId, usage: Usage) -> None:
+        dynamo.client.update_item(
+            TableName=dynamo.tables.reclaim,
+            Key={"image_id": {"S": f"usage#{owner}"}},
+            UpdateExpression="SET images = :images, size_bytes = :size_bytes",
+            ExpressionAttributeValues={
+                ":images": {"N": str(usage.images)},
+                ":size_bytes": {"N": str(usage.size_bytes)},
+            },
+        )
+
     table = dynamo.tables.postings
     return Books(
         dynamo.metadata,
         DynamoRecordAudit(dynamo.client, dynamo.tables),
         lambda posting: dynamo.client.put_item(TableName=table, Item=row(posting)),
         lambda posting: dynamo.client.delete_item(TableName=table, Key=row(posting)),
+        record,
     )
 
 
@@ -238,6 +258,79 @@ class TestPostings:
         assert books.postings() == {posting_of(image, "b")}
 
 
+class TestUsage:
+    def miscounts(self, books: Books) -> list[tuple[UserId, Usage, Usage]]:
+        return [(each.owner, each.recorded, each.actual) for each in books.audit.miscounts()]
+
+    def test_sound_books_have_no_miscount_at_any_stage_of_an_image(self, books: Books) -> None:
+        image = an_image(size_bytes=7)
+        reservation = reserved_for(image)
+        claimant = uuid.uuid4()
+        for step in (
+            lambda: books.catalog.reserve(a_reservation(owner=BOB), at=NOON),
+            lambda: books.catalog.reserve(reservation, at=NOON),
+            lambda: books.catalog.commit(image, holder=reservation.holder),
+            lambda: books.catalog.trash(ANN, image.image_id, at=NOON, due=NOON),
+            lambda: books.catalog.claim(image.image_id, claimant=claimant, at=NOON, until=NOON + MINUTE),
+            lambda: books.catalog.forget(image.image_id, claimant=claimant),
+        ):
+            assert self.miscounts(books) == []
+            step()
+        assert self.miscounts(books) == []
+
+    def test_every_owner_whose_usage_is_wrong_is_told_in_their_order_and_put_right_once(self, books: Books) -> None:
+        cy = UserId("cy")
+        for owner in (ANN, BOB, cy):
+            image = stored(books.catalog, an_image(owner=owner, size_bytes=5))
+            stored(books.catalog, an_image(owner=owner, size_bytes=2))
+            books.catalog.reserve(a_reservation(owner=owner, size_bytes=1), at=NOON)
+            books.catalog.trash(owner, image.image_id, at=NOON, due=NOON + HOUR)
+        right = Usage(images=3, size_bytes=8)
+        books.record(cy, Usage(images=3, size_bytes=9))
+        books.record(ANN, Usage())
+        found = list(books.audit.miscounts())
+        assert self.miscounts(books) == [
+            (ANN, Usage(), right),
+            (cy, Usage(images=3, size_bytes=9), right),
+        ]
+        assert [books.audit.recount(miscount) for miscount in found] == [True, True]
+        assert [books.audit.recount(miscount) for miscount in found] == [False, False]
+        assert self.miscounts(books) == []
+        assert [books.catalog.usage(owner) for owner in (ANN, BOB, cy)] == [right] * 3
+
+    def test_usage_of_who_has_nothing_is_put_right_too(self, books: Books) -> None:
+        books.record(BOB, Usage(images=1, size_bytes=5))
+        (miscount,) = books.audit.miscounts()
+        assert books.audit.recount(miscount)
+        assert books.catalog.usage(BOB) == Usage()
+        assert self.miscounts(books) == []
+
+    def test_a_repair_counts_what_is_there_when_it_acts_or_leaves_it(self, books: Books) -> None:
+        stored(books.catalog, an_image(size_bytes=5))
+        books.record(ANN, Usage(images=1, size_bytes=6))
+        (miscount,) = books.audit.miscounts()
+        books.catalog.reserve(a_reservation(size_bytes=1), at=NOON)
+        books.audit.recount(miscount)
+        for miscount in books.audit.miscounts():
+            assert books.audit.recount(miscount)
+        assert self.miscounts(books) == []
+
+    def test_a_hold_counts_against_nobody(self, books: Books) -> None:
+        auditor = UserId("calotype-audit")  # a name like any other, for an owner
+        released, swept = uuid.uuid4(), uuid.uuid4()
+        for image_id in (released, swept):
+            claimant = uuid.uuid4()
+            assert books.audit.hold(image_id, claimant=claimant, until=NOON + MINUTE)
+            assert self.miscounts(books) == []
+            if image_id == released:
+                books.audit.release(image_id, claimant=claimant)
+        claimant = uuid.uuid4()
+        books.catalog.claim(swept, claimant=claimant, at=NOON + MINUTE, until=NOON + HOUR)
+        books.catalog.forget(swept, claimant=claimant)
+        assert books.catalog.usage(auditor) == Usage()
+        assert self.miscounts(books) == []
+
+
 class TestHold:
     def hold(self, books: Books, image_id: ImageId) -> uuid.UUID | None:
         claimant = uuid.uuid4()
@@ -325,6 +418,61 @@ class TestOnDynamo:
         books, image_id = _books_on(dynamo), uuid.uuid4()
         dynamo.wire.next("PutItem", lose_the_reply)
         assert books.audit.hold(image_id, claimant=uuid.uuid4(), until=NOON + MINUTE)
+
+    def test_a_tables_images_from_before_there_was_usage_are_counted(self, dynamo: Dynamo) -> None:
+        books = _books_on(dynamo)
+        image = stored(books.catalog, an_image(size_bytes=5))
+        books.catalog.trash(ANN, stored(books.catalog, an_image(size_bytes=2)).image_id, at=NOON, due=NOON + HOUR)
+        dynamo.client.delete_item(TableName=dynamo.tables.reclaim, Key={"image_id": {"S": f"usage#{ANN}"}})
+        (miscount,) = books.audit.miscounts()
+        assert books.audit.recount(miscount)
+        assert books.catalog.usage(ANN) == Usage(images=2, size_bytes=image.size_bytes + 2)
+        with pytest.raises(QuotaExceeded):
+            books.catalog.reserve(a_reservation(), at=NOON, quota=Quota(images=2))
+
+    @pytest.mark.parametrize("moved", ["to the trash", "back", "reserved", "forgotten"])
+    @pytest.mark.parametrize("scan", range(1, 7))
+    def test_nobody_is_told_of_who_moves_an_image_while_it_is_counted(
+        self, dynamo: Dynamo, scan: int, moved: str
+    ) -> None:
+        books, image = _books_on(dynamo), an_image(owner=BOB)
+        stored(books.catalog, image)
+        books.record(ANN, Usage(images=1, size_bytes=1))
+        if moved != "to the trash":
+            books.catalog.trash(BOB, image.image_id, at=NOON, due=NOON + HOUR)
+        claimant = uuid.uuid4()
+        if moved == "forgotten":
+            books.catalog.claim(image.image_id, claimant=claimant, at=NOON + HOUR, until=NOON + 2 * HOUR)
+
+        def move() -> None:
+            match moved:
+                case "to the trash":
+                    books.catalog.trash(BOB, image.image_id, at=NOON, due=NOON + HOUR)
+                case "back":
+                    books.catalog.restore(BOB, image.image_id, at=NOON)
+                case "reserved":
+                    books.catalog.reserve(a_reservation(owner=BOB), at=NOON)
+                case _:
+                    books.catalog.forget(image.image_id, claimant=claimant)
+
+        dynamo.wire.next("Scan", *[lambda _, go: go()] * (scan - 1), after(move))
+        assert [each.owner for each in books.audit.miscounts()] == [ANN]
+
+    def test_a_recount_changes_nothing_once_something_was_reserved_since(self, dynamo: Dynamo) -> None:
+        books = _books_on(dynamo)
+        books.record(ANN, Usage(images=1, size_bytes=1))
+        (miscount,) = books.audit.miscounts()
+        dynamo.wire.next("UpdateItem", after(lambda: books.catalog.reserve(a_reservation(), at=NOON)))
+        assert not books.audit.recount(miscount)
+        assert books.catalog.usage(ANN) == Usage(images=2, size_bytes=1_235)
+
+    def test_a_recount_whose_reply_was_lost_is_done(self, dynamo: Dynamo) -> None:
+        books = _books_on(dynamo)
+        books.record(ANN, Usage(images=1, size_bytes=1))
+        (miscount,) = books.audit.miscounts()
+        dynamo.wire.next("UpdateItem", lose_the_reply)
+        assert books.audit.recount(miscount)
+        assert books.catalog.usage(ANN) == Usage()
 
     def test_a_revision_while_a_posting_is_mended_wins(self, dynamo: Dynamo) -> None:
         books = _books_on(dynamo)
@@ -557,7 +705,7 @@ class TestOnFiles:
     def test_unfinished_puts_have_an_image_and_no_key(self, depot: Depot, tmp_path: Path) -> None:
         image_id = uuid.uuid4()
         depot.put(image_id=image_id)
-        (partials,) = self.root(tmp_path).glob("*/*/partial")
+        (partials,) = self.root(tmp_path).glob("*/partial")
         (partials / f"{image_id}.00").write_bytes(b"half")
         (partials / "what").write_bytes(b"?")
         found = [each for each in depot.audit.objects() if each.key is None]

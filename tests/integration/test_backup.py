@@ -26,10 +26,12 @@ from application.commands.sweep import Sweep
 from application.commands.upload_image import UploadImage
 from application.content import Content
 from application.queries.audit import Audit
+from application.queries.get_usage import GetUsage
 from application.queries.list_images import ListImages
 from application.queries.read_content import ReadContent
 from domain.errors import CalotypeError, Damaged, Unavailable
 from domain.image import Image
+from domain.quota import Usage
 from domain.values import Filename, IdempotencyKey, parse_tags
 from entrypoints.audit import open_audit
 from entrypoints.backup import BadArchive, NotEmpty, Summary, restore, snapshot
@@ -190,6 +192,32 @@ def test_an_upload_under_way_is_not_in_a_snapshot_and_can_begin_anew_in_the_copy
     with sqlite3.connect(target / "catalog.sqlite3") as db:
         assert db.execute("SELECT count(*) FROM reclaim").fetchone() == (0,)
     db.close()
+
+
+def test_usage_in_the_copy_is_what_is_in_the_copy(library: Library, target: Path) -> None:
+    images = [library.upload(seed=number) for number in range(4)]
+    library.delete(images[0])
+    library.delete(images[1], permanent=True)
+    due = CLOCK.now() + timedelta(hours=1)
+    library.bus._stores.metadata.reserve(a_reservation(owner=ANN, size_bytes=10**9, due=due), at=CLOCK.now())
+
+    def purge(_done: int, _total: int) -> None:
+        if len(images) == 4:
+            library.delete(images.pop(), permanent=True)
+            library.bus.execute(Sweep())
+
+    archive = library.snapshot(purge)
+    (target.parent / "taken").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extract("catalog.sqlite3", target.parent / "taken", filter="data")
+    with closing(sqlite3.connect(target.parent / "taken" / "catalog.sqlite3")) as db:
+        assert db.execute("SELECT owner, images FROM usage").fetchall() == [(ANN, 3)]
+    contents = restored(archive, target)
+    with opened(target) as bus:
+        kept = [images[0], *contents]
+        assert bus.ask(GetUsage(owner=ANN)) == Usage(
+            images=len(kept), size_bytes=sum(image.size_bytes for image in kept)
+        )
 
 
 def test_changes_during_a_snapshot_are_not_in_it(library: Library, target: Path) -> None:

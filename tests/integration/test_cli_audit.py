@@ -46,7 +46,7 @@ class Store:
             ).image
 
     def path_of(self, image: Image) -> Path:
-        (path,) = (self.folder / "objects").glob(f"??/??/{image.key}")
+        (path,) = (self.folder / "objects").glob(f"??/{image.key}")
         return path
 
     def sql(self, statement: str, *parameters: object) -> None:
@@ -93,6 +93,7 @@ def a_stray(store: Store) -> Path:
     image = store.upload(9)
     path = store.path_of(image)
     store.sql("DELETE FROM images WHERE image_id = ?", image.image_id.bytes)
+    store.sql("UPDATE usage SET images = images - 1, size_bytes = size_bytes - ?", image.size_bytes)
     return path
 
 
@@ -153,6 +154,26 @@ def test_nothing_younger_than_a_day_is_touched(store: Store) -> None:
     path = a_stray(store)
     assert [each["outcome"] for each in store.findings("--repair")] == ["too_young"]
     assert path.exists()
+
+
+def test_a_wrong_usage_is_told_and_counted_anew(store: Store) -> None:
+    size_bytes = 2 * len(jpeg())
+    store.sql("UPDATE usage SET images = 7")
+    assert store.findings() == [
+        {
+            "finding": "wrong_usage",
+            "owner": "ada",
+            "expected": {"images": 2, "size_bytes": size_bytes},
+            "found": {"images": 7, "size_bytes": size_bytes},
+        }
+    ]
+    told = store.audit("--repair")
+    assert (
+        told.stdout == f"wrong_usage\tada\t2 images, {size_bytes} bytes; found 7 images, {size_bytes} bytes\trepaired\n"
+    )
+    assert store.findings() == []
+    with calotype.open(data_dir=store.folder) as bus:
+        assert bus.ask(calotype.GetUsage(owner=OWNER)) == calotype.Usage(images=2, size_bytes=size_bytes)
 
 
 def test_what_a_dead_upload_left_is_a_stray_once_its_reservation_is_gone(store: Store) -> None:

@@ -28,7 +28,7 @@ from entrypoints.cli.client import (
     Words,
 )
 from entrypoints.cli.files import SteadyFile
-from tests.integration.cli_server import Answer, CliServer, json_answer, problem, running_server
+from tests.integration.cli_server import Answer, CliServer, Seen, json_answer, problem, running_server
 
 BYTES = bytes(range(256)) * 300
 ROOT = Path(__file__).parents[2]
@@ -312,6 +312,40 @@ def test_a_server_that_lets_nobody_in_is_asked_once(server: CliServer, run: Run,
     assert "Who are you?" in result.stderr
     assert "not finished" in result.stderr
     assert len(server.seen) < 20
+
+
+def test_a_quota_that_is_full_ends_the_run_and_is_told(server: CliServer, run: Run, tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}.jpg").write_bytes(b"x" * (100 - number))
+    detail = "3 of 3 images of the quota are used; the trash counts"
+    server.next_answers.extend([problem(403, "quota_exceeded", detail, title="It does not fit")] * 20)
+    result = run("upload", "-j", 1, tmp_path)
+    assert result.exit_code == 1
+    assert f"failed: {tmp_path}/00.jpg: It does not fit: {detail}\n" in result.stderr
+    assert "not finished" in result.stderr
+    assert len(server.seen) < 20
+
+
+def test_while_there_is_room_smaller_files_are_sent_and_others_are_not(
+    server: CliServer, run: Run, tmp_path: Path
+) -> None:
+    for name, size in {"a": 1, "b": 50, "c": 70, "d": 50, "e": 49}.items():
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode() * size)
+
+    def room_for_49(seen: Seen) -> Answer:
+        if len(seen.content) < 50:
+            return server._upload(seen)
+        fault = {"field": "file", "reason": "is too large: 10 of 59 bytes of the quota are used"}
+        return problem(403, "quota_exceeded", errors=[fault])
+
+    server.next_answers.extend([room_for_49] * 5)
+    result = run("upload", "-j", 1, tmp_path)
+    assert result.exit_code == 1
+    assert [seen.filename for seen in server.seen] == ["a.jpg", "b.jpg", "e.jpg"]
+    assert f"failed: {tmp_path}/b.jpg: file is too large: 10 of 59 bytes of the quota are used\n" in result.stderr
+    for name in "cd":
+        assert f"failed: {tmp_path}/{name}.jpg: not sent: the quota had no room for a file that" in result.stderr
+    assert "2 uploaded, 3 failed" in result.stderr
 
 
 def test_an_empty_folder_is_no_failure(run: Run, tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ def test_config_prints_the_settings_in_force_as_variables(here: Path) -> None:
     assert json.loads(_run("config", "--json", env={"CALOTYPE_PORT": "9002"}).stdout) == printed
 
 
+def test_config_shows_no_secret() -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    for options in [[], ["--json"]]:
+        result = _run("config", *options, env={"CALOTYPE_GATEWAY_SECRET": secret})
+        assert result.exit_code == 0
+        assert "CALOTYPE_GATEWAY_SECRET" in result.stdout
+        assert secret not in result.output
+
+
 @pytest.mark.parametrize("command", ["serve", "config", "sweep"])
 def test_a_setting_that_can_not_be_used_is_named(command: str) -> None:
     result = _run(command, env={"CALOTYPE_RESERVATION_TTL_S": "soon"})

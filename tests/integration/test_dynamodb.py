@@ -18,8 +18,9 @@ from adapters.dynamodb import DynamoMetadata, Patience, Tables
 from adapters.dynamodb.items import record_item
 from adapters.dynamodb.tables import SHARDS
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position
-from domain.errors import Conflict, KeyReused, NotFound, PreconditionFailed, Unavailable
+from domain.errors import Conflict, KeyReused, NotFound, PreconditionFailed, QuotaExceeded, Unavailable
 from domain.image import Image, MetadataChange, Revision
+from domain.quota import Quota, Usage
 from domain.reclaim import Reservation, TrashedImage
 from domain.values import Description, Filename, MediaType, Tag, Title, UserId, parse_tags
 from tests.integration.dynamodb_on_moto import (
@@ -78,6 +79,7 @@ def a_reservation(image: Image, *, holder: UUID | None = None) -> Reservation:
         holder=holder or uuid4(),
         lease_until=NOW + 60 * SECOND,
         due=NOW + HOUR,
+        size_bytes=image.size_bytes,
         fingerprint=image.fingerprint,
     )
 
@@ -497,6 +499,23 @@ def test_a_reservation_whose_reply_was_lost_is_ours(lossy: Dynamo, fingerprint: 
     assert lossy.metadata.get(ANN, image.image_id) == image
 
 
+@pytest.mark.parametrize("fingerprint", [None, "f"])
+def test_a_reservation_whose_reply_was_lost_counts_once(lossy: Dynamo, fingerprint: str | None) -> None:
+    quota = Quota(images=1, size_bytes=1)
+    lossy.wire.next("TransactWriteItems", lose_the_reply)
+    assert lossy.metadata.reserve(a_reservation(an_image(fingerprint=fingerprint)), at=NOW, quota=quota) is None
+    assert lossy.metadata.usage(ANN) == Usage(images=1, size_bytes=1)
+
+
+def test_a_takeover_whose_reply_was_lost_counts_once(lossy: Dynamo) -> None:
+    image = an_image(fingerprint="f")
+    lossy.metadata.reserve(a_reservation(image), at=NOW)
+    second = replace(a_reservation(image), size_bytes=5)
+    lossy.wire.next("TransactWriteItems", lambda _, go: go(), lose_the_reply)
+    assert lossy.metadata.reserve(second, at=NOW + HOUR, quota=Quota(images=1, size_bytes=5)) is None
+    assert lossy.metadata.usage(ANN) == Usage(images=1, size_bytes=5)
+
+
 def test_a_commit_whose_reply_was_lost_succeeds(lossy: Dynamo) -> None:
     image = an_image()
     reservation = a_reservation(image)
@@ -532,11 +551,20 @@ def test_a_restoration_whose_reply_was_lost_succeeds(lossy: Dynamo) -> None:
 def test_a_claim_and_its_forgetting_whose_replies_were_lost_succeed(lossy: Dynamo) -> None:
     gone, claimant = trashed(lossy, an_image()), uuid4()
     lossy.wire.next("UpdateItem", lose_the_reply)
-    lossy.wire.next("DeleteItem", lose_the_reply)
+    lossy.wire.next("TransactWriteItems", lose_the_reply)
     image_id = gone.image.image_id
     assert lossy.metadata.claim(image_id, claimant=claimant, at=gone.due, until=gone.due + HOUR) == gone
     lossy.metadata.forget(image_id, claimant=claimant)
     assert list(lossy.metadata.due(NOW + 2 * HOUR)) == []
+    assert lossy.metadata.usage(ANN) == Usage()
+
+
+def test_an_abandonment_whose_reply_was_lost_succeeds(lossy: Dynamo) -> None:
+    reservation = a_reservation(an_image())
+    lossy.metadata.reserve(reservation, at=NOW)
+    lossy.wire.next("UpdateItem", lose_the_reply)
+    lossy.metadata.abandon(reservation.image_id, holder=reservation.holder, due=NOW + SECOND)
+    assert list(lossy.metadata.due(NOW + SECOND)) == [reservation.image_id]
 
 
 def test_a_transaction_sent_again_carries_its_token_and_a_cancelled_one_a_new_one(dynamo: Dynamo) -> None:
@@ -581,6 +609,47 @@ def test_an_id_given_out_twice_leaves_no_entry_beside_the_record(dynamo: Dynamo)
     image = stored(dynamo, an_image())
     assert dynamo.metadata.reserve(a_reservation(image), at=NOW) == image
     assert list(dynamo.metadata.due(NOW + HOUR)) == []
+
+
+def test_what_is_to_be_taken_over_and_is_swept_meanwhile_is_reserved_anew(dynamo: Dynamo) -> None:
+    image = an_image(fingerprint="f")
+    first, second = a_reservation(image), a_reservation(image)
+    dynamo.metadata.reserve(first, at=NOW)
+
+    def sweep() -> None:
+        claimant = uuid4()
+        dynamo.metadata.claim(image.image_id, claimant=claimant, at=NOW + HOUR, until=NOW + 2 * HOUR)
+        dynamo.metadata.forget(image.image_id, claimant=claimant)
+
+    dynamo.wire.next("TransactWriteItems", lambda _, go: go(), after(sweep))
+    assert dynamo.metadata.reserve(second, at=NOW + HOUR, quota=Quota(images=1, size_bytes=1)) is None
+    assert dynamo.metadata.usage(ANN) == Usage(images=1, size_bytes=1)
+    dynamo.metadata.commit(image, holder=second.holder)
+
+
+# ---- usage
+
+
+def test_the_quota_is_checked_in_the_transaction_that_reserves(dynamo: Dynamo) -> None:
+    quota = Quota(images=1)
+    dynamo.metadata.reserve(a_reservation(an_image()), at=NOW, quota=quota)
+    dynamo.wire.sent.clear()
+    with pytest.raises(QuotaExceeded):
+        dynamo.metadata.reserve(a_reservation(an_image()), at=NOW, quota=quota)
+    assert dynamo.wire.sent == ["TransactWriteItems"]
+
+
+def test_reservations_of_one_owner_that_conflict_are_tried_again(dynamo: Dynamo) -> None:
+    conflict = refuse("TransactionCanceledException", "None", "None", "TransactionConflict")
+    dynamo.wire.next("TransactWriteItems", conflict, conflict)
+    assert dynamo.metadata.reserve(a_reservation(an_image()), at=NOW, quota=Quota(images=1)) is None
+    assert dynamo.metadata.usage(ANN) == Usage(images=1, size_bytes=1)
+
+
+def test_usage_is_no_entry_that_a_sweeper_ever_meets(dynamo: Dynamo) -> None:
+    reservation = a_reservation(an_image())
+    dynamo.metadata.reserve(reservation, at=NOW)
+    assert list(dynamo.metadata.due(datetime(9999, 1, 1, tzinfo=UTC))) == [reservation.image_id]
 
 
 # ---- the sweeper's walk

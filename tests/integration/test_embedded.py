@@ -39,6 +39,15 @@ def test_two_programs_may_have_the_same_folder_open(tmp_path: Path) -> None:
         assert _upload(other, key="k") == image
 
 
+def test_a_quota_holds_in_process_too(tmp_path: Path) -> None:
+    settings = calotype.Settings(data_dir=str(tmp_path), quota_images=1)
+    with calotype.open(settings) as bus:
+        _upload(bus)
+        with pytest.raises(calotype.QuotaExceeded, match="1 of 1 images of the quota are used"):
+            _upload(bus)
+        assert bus.ask(calotype.GetUsage(owner=ADA)) == calotype.Usage(images=1, size_bytes=len(jpeg()))
+
+
 def test_a_body_is_closed_with_its_block(tmp_path: Path) -> None:
     with calotype.open(data_dir=tmp_path) as bus:
         content = bus.ask(calotype.ReadContent(owner=ADA, image_id=_upload(bus).image_id))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from entrypoints.identity import check_identity, open_identity
+from entrypoints.identity import check_identity, exposed_keys, open_identity
 from entrypoints.server import CannotServe, _check_identity, ready
 from entrypoints.settings import Settings, SettingsError, parse_settings
 from tests.issuer import AUDIENCE, ISSUER, key_set, public_jwk
@@ -74,6 +74,17 @@ def test_a_folder_in_which_nothing_can_be_remembered_is_refused(files: Path) -> 
     (files / "data" / "signatures.sqlite3").mkdir(parents=True)
     with pytest.raises(SettingsError, match=r"signatures\.sqlite3 can't be opened"):
         check_identity(_settings(files, **values))
+
+
+def test_a_file_of_shared_keys_that_others_can_read_is_told(files: Path) -> None:
+    keys = files / "keys.toml"
+    settings = _settings(files, auth="signature", signature_keys=str(keys))
+    for mode, is_exposed in [(0o600, False), (0o400, False), (0o640, True), (0o604, True), (0o644, True)]:
+        keys.chmod(mode)
+        assert exposed_keys(settings) == (keys if is_exposed else None)
+    assert exposed_keys(_settings(files, signature_keys=str(keys))) is None  # it has no effect
+    keys.unlink()
+    assert exposed_keys(settings) is None
 
 
 # ---- which addresses may be served on

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryMetadata
 from application.ports import ByOwner, ByTags, ByTitle, Filter
-from domain.errors import CalotypeError, Conflict, InTrash, KeyReused, NotFound, PreconditionFailed
+from domain.errors import CalotypeError, Conflict, InTrash, KeyReused, NotFound, PreconditionFailed, QuotaExceeded
 from domain.image import Image, MetadataChange, Revision
+from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import Reservation, TrashedImage
 from domain.values import Description, Tag, Title, UserId, parse_tags
 from tests.builders import (
@@ -294,6 +295,186 @@ class TestCommit:
             )
             assert isinstance(committed, Conflict) == (claim is not None)
             assert (image in visible(catalog)) == (claim is None)
+
+
+class TestAbandon:
+    def test_it_is_due_sooner_and_the_same_otherwise(self, catalog: Catalog) -> None:
+        reservation = a_reservation(fingerprint="f")
+        catalog.reserve(reservation, at=NOON)
+        for _ in range(2):
+            catalog.abandon(reservation.image_id, holder=reservation.holder, due=NOON + 2 * MINUTE)
+        assert due_ids(catalog, NOON + 2 * MINUTE - INSTANT) == []
+        assert due_ids(catalog, NOON + 2 * MINUTE) == [reservation.image_id]
+        entry = catalog.claim(reservation.image_id, claimant=uuid4(), at=NOON + 2 * MINUTE, until=DUE)
+        assert entry == replace(reservation, due=NOON + 2 * MINUTE)
+
+    def test_it_is_never_due_later(self, catalog: Catalog) -> None:
+        reservation = a_reservation()
+        catalog.reserve(reservation, at=NOON)
+        catalog.abandon(reservation.image_id, holder=reservation.holder, due=DUE + HOUR)
+        assert due_ids(catalog, DUE) == [reservation.image_id]
+
+    def test_only_its_holder_can_and_only_as_long_as_it_is_there_and_unclaimed(self, catalog: Catalog) -> None:
+        image, claimed_one = an_image(), a_reservation()
+        reservation = reserved_for(image)
+        for each in (reservation, claimed_one):
+            catalog.reserve(each, at=NOON)
+        claimed(catalog, claimed_one.image_id)
+        catalog.abandon(image.image_id, holder=uuid4(), due=NOON)
+        catalog.abandon(claimed_one.image_id, holder=claimed_one.holder, due=NOON)
+        catalog.abandon(uuid4(), holder=uuid4(), due=NOON)
+        assert due_ids(catalog, NOON) == []
+        catalog.commit(image, holder=reservation.holder)
+        catalog.abandon(image.image_id, holder=reservation.holder, due=NOON)
+        catalog.trash(ANN, image.image_id, at=NOON, due=DUE)
+        catalog.abandon(image.image_id, holder=reservation.holder, due=NOON)
+        assert due_ids(catalog, NOON) == []
+        assert catalog.restore(ANN, image.image_id, at=NOON).image == image
+
+    def test_what_was_abandoned_can_still_be_taken_over(self, catalog: Catalog) -> None:
+        image = an_image(fingerprint="f")
+        first, second = reserved_for(image), reserved_for(image)
+        catalog.reserve(first, at=NOON)
+        catalog.abandon(image.image_id, holder=first.holder, due=LEASE_END)
+        assert catalog.reserve(second, at=LEASE_END) is None
+        catalog.commit(image, holder=second.holder)
+
+
+class TestQuota:
+    def test_what_a_reservation_takes_is_kept_all_life_long_and_given_back_when_it_is_forgotten(
+        self, catalog: Catalog
+    ) -> None:
+        image, counted = an_image(size_bytes=7), Usage(images=1, size_bytes=7)
+        assert catalog.usage(ANN) == Usage()
+        stored(catalog, image)
+        assert catalog.usage(ANN) == counted
+        catalog.update(ANN, image.image_id, retitled("Dog"))
+        catalog.trash(ANN, image.image_id, at=NOON, due=DUE)
+        assert catalog.usage(ANN) == counted
+        catalog.restore(ANN, image.image_id, at=NOON)
+        catalog.trash(ANN, image.image_id, at=NOON, due=DUE)
+        claimant = claimed(catalog, image.image_id)
+        assert catalog.usage(ANN) == counted
+        for _ in range(2):
+            catalog.forget(image.image_id, claimant=claimant)
+            assert catalog.usage(ANN) == Usage()
+
+    def test_an_upload_that_never_commits_counts_until_it_is_forgotten(self, catalog: Catalog) -> None:
+        reservation = a_reservation(size_bytes=7)
+        catalog.reserve(reservation, at=NOON)
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=7)
+        catalog.forget(reservation.image_id, claimant=uuid4())
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=7)
+        catalog.forget(reservation.image_id, claimant=claimed(catalog, reservation.image_id))
+        assert catalog.usage(ANN) == Usage()
+
+    @pytest.mark.parametrize("quota", [Quota(images=2), Quota(size_bytes=20), Quota(images=2, size_bytes=20)])
+    def test_it_is_filled_to_the_last_and_what_does_not_fit_changes_nothing(
+        self, catalog: Catalog, quota: Quota
+    ) -> None:
+        for _ in range(2):
+            assert catalog.reserve(a_reservation(size_bytes=10), at=NOON, quota=quota) is None
+        refused = a_reservation(size_bytes=1)
+        with pytest.raises(QuotaExceeded) as refusal:
+            catalog.reserve(refused, at=NOON, quota=quota)
+        unit, limit, used = ("bytes", 20, 20) if quota.images is None else ("images", 2, 2)
+        assert (refusal.value.unit, refusal.value.limit, refusal.value.used) == (unit, limit, used)
+        assert catalog.usage(ANN) == Usage(images=2, size_bytes=20)
+        assert refused.image_id not in due_ids(catalog, DUE)
+        assert catalog.reserve(refused, at=NOON) is None
+
+    @pytest.mark.parametrize("quota", [Quota(images=0), Quota(size_bytes=0), Quota(size_bytes=1_233)])
+    def test_what_is_too_much_alone_is_refused_to_who_has_nothing(self, catalog: Catalog, quota: Quota) -> None:
+        with pytest.raises(QuotaExceeded):
+            catalog.reserve(a_reservation(size_bytes=1_234), at=NOON, quota=quota)
+        assert catalog.usage(ANN) == Usage()
+
+    def test_each_owner_has_their_own(self, catalog: Catalog) -> None:
+        quota = Quota(images=1)
+        for owner in (ANN, BOB):
+            catalog.reserve(a_reservation(owner=owner, size_bytes=5), at=NOON, quota=quota)
+        with pytest.raises(QuotaExceeded):
+            catalog.reserve(a_reservation(owner=ANN), at=NOON, quota=quota)
+        assert catalog.usage(BOB) == Usage(images=1, size_bytes=5)
+
+    def test_one_upload_counts_once_however_often_it_is_taken_over(self, catalog: Catalog) -> None:
+        image, quota = an_image(fingerprint="f", size_bytes=7), Quota(images=1, size_bytes=7)
+        late, new = reserved_for(image), reserved_for(image)
+        catalog.reserve(late, at=NOON, quota=quota)
+        assert catalog.reserve(new, at=LEASE_END, quota=quota) is None
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=7)
+        catalog.commit(image, holder=new.holder)
+        assert catalog.reserve(reserved_for(image), at=NOON, quota=quota) == image
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=7)
+
+    def test_a_takeover_that_adds_nothing_is_let_through_a_quota_that_was_lowered(self, catalog: Catalog) -> None:
+        image = an_image(fingerprint="f")
+        catalog.reserve(a_reservation(), at=NOON)
+        catalog.reserve(reserved_for(image), at=NOON)
+        assert catalog.reserve(reserved_for(image), at=LEASE_END, quota=Quota(images=0, size_bytes=0)) is None
+
+    @pytest.mark.parametrize("before", [3, None])
+    def test_a_takeover_of_another_size_adds_the_difference(self, catalog: Catalog, before: int | None) -> None:
+        first = a_reservation(fingerprint="f", size_bytes=before)
+        catalog.reserve(first, at=NOON)
+        assert catalog.usage(ANN) == first.usage
+        second = replace(first, holder=uuid4(), size_bytes=10)
+        with pytest.raises(QuotaExceeded):
+            catalog.reserve(second, at=LEASE_END, quota=Quota(size_bytes=9))
+        assert catalog.usage(ANN) == first.usage
+        assert catalog.reserve(second, at=LEASE_END, quota=Quota(size_bytes=10)) is None
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=10)
+        third = replace(first, holder=uuid4(), size_bytes=1)
+        assert catalog.reserve(third, at=LEASE_END, quota=Quota(size_bytes=0)) is None
+        assert catalog.usage(ANN) == Usage(images=1, size_bytes=1)
+
+    def test_whatever_else_is_wrong_with_an_upload_is_told_first(self, catalog: Catalog) -> None:
+        reserved, image, full = a_reservation(fingerprint="f"), an_image(fingerprint="f"), Quota(images=0)
+        catalog.reserve(reserved, at=NOON)
+        trashed(catalog, image)
+        with pytest.raises(KeyReused):
+            catalog.reserve(replace(reserved, holder=uuid4(), fingerprint="g"), at=LEASE_END, quota=full)
+        with pytest.raises(Conflict):
+            catalog.reserve(replace(reserved, holder=uuid4()), at=NOON, quota=full)
+        with pytest.raises(InTrash):
+            catalog.reserve(reserved_for(image), at=NOON, quota=full)
+
+    @pytest.mark.parametrize("quota", [Quota(images=5), Quota(size_bytes=5 * 1_234 + 1_233)])
+    def test_of_sixteen_at_its_edge_just_as_many_win_as_fit(self, catalog: Catalog, quota: Quota) -> None:
+        reservations = [a_reservation() for _ in range(16)]
+        outcomes = race(*(partial(catalog.reserve, each, at=NOON, quota=quota) for each in reservations))
+        assert winners(outcomes) == 5
+        assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 11
+        assert catalog.usage(ANN) == Usage(images=5, size_bytes=5 * 1_234)
+        assert len(due_ids(catalog, DUE)) == 5
+
+    def test_of_sweepers_that_forget_the_same_one_gives_back(self, catalog: Catalog) -> None:
+        catalog.reserve(a_reservation(due=DUE + HOUR), at=NOON)
+        for _ in range(ROUNDS):
+            reservation = a_reservation()
+            catalog.reserve(reservation, at=NOON)
+            claimant = claimed(catalog, reservation.image_id)
+            race(*[partial(catalog.forget, reservation.image_id, claimant=claimant)] * 4)
+            assert catalog.usage(ANN) == Usage(images=1, size_bytes=1_234)
+
+    def test_uploads_deletions_and_sweeps_at_once_leave_it_right(self, catalog: Catalog) -> None:
+        quota = Quota(images=8)
+        gone = [an_image() for _ in range(4)]
+        for image in gone:
+            trashed(catalog, image)
+        kept = [stored(catalog, an_image()) for _ in range(4)]
+        outcomes = race(
+            *(partial(catalog.reserve, a_reservation(due=DUE + HOUR), at=NOON, quota=quota) for _ in range(6)),
+            *(
+                partial(catalog.forget, image.image_id, claimant=claimed(catalog, image.image_id, until=DUE + HOUR))
+                for image in gone
+            ),
+            *(partial(catalog.trash, ANN, image.image_id, at=NOON, due=DUE + HOUR) for image in kept),
+        )
+        reserved = outcomes[:6].count(None)
+        assert reserved <= 4
+        assert winners(outcomes[6:]) == 8
+        assert catalog.usage(ANN).images == len(due_ids(catalog, DUE + HOUR)) == 4 + reserved
 
 
 class TestUpdate:
@@ -638,6 +819,7 @@ ODD_IMAGE = an_image(
 
 Call = Callable[[Catalog], object]
 OWNER_OF = {UUID(int=1): ANN, UUID(int=2**127): ANN, UUID(int=3): BOB}
+SIZE_OF = {UUID(int=1): 10, UUID(int=2**127): 20, UUID(int=3): 30}
 ids = st.sampled_from([UUID(int=1), UUID(int=1), UUID(int=2**127), UUID(int=2**127), UUID(int=3)])
 owners = st.sampled_from([ANN, ANN, ANN, BOB])
 holders = st.sampled_from([UUID(int=11), UUID(int=12)])
@@ -645,7 +827,9 @@ fingerprints = st.sampled_from([None, "f", "f", "g"])
 times = st.integers(0, 5).map(lambda step: NOON + step * MINUTE)
 versions = st.sampled_from([None, None, 1, 2])
 images = st.builds(
-    lambda image_id, **fields: an_image(image_id=image_id, owner=OWNER_OF[image_id], **fields),
+    lambda image_id, **fields: an_image(
+        image_id=image_id, owner=OWNER_OF[image_id], size_bytes=SIZE_OF[image_id], **fields
+    ),
     image_id=ids,
     fingerprint=fingerprints,
     title=st.sampled_from(["Cat", "cat", "Dog"]),
@@ -653,12 +837,17 @@ images = st.builds(
     created_at=st.sampled_from([NOON, NOON, NOON + INSTANT]),
 )
 reservations = st.builds(
-    lambda image_id, **fields: a_reservation(image_id=image_id, owner=OWNER_OF[image_id], **fields),
+    lambda image_id, **fields: a_reservation(
+        image_id=image_id, owner=OWNER_OF[image_id], size_bytes=SIZE_OF[image_id], **fields
+    ),
     image_id=ids,
     holder=holders,
     lease_until=times,
     due=times,
     fingerprint=fingerprints,
+)
+quotas = st.sampled_from(
+    [UNLIMITED, UNLIMITED, UNLIMITED, Quota(images=1), Quota(size_bytes=20), Quota(size_bytes=29), Quota(images=0)]
 )
 changes = st.builds(
     MetadataChange,
@@ -667,8 +856,12 @@ changes = st.builds(
 )
 
 
-def reserve(reservation: Reservation, at: datetime) -> Call:
-    return lambda catalog: catalog.reserve(reservation, at=at)
+def reserve(reservation: Reservation, at: datetime, quota: Quota) -> Call:
+    return lambda catalog: catalog.reserve(reservation, at=at, quota=quota)
+
+
+def abandon(image_id: UUID, holder: UUID, due: datetime) -> Call:
+    return lambda catalog: catalog.abandon(image_id, holder=holder, due=due)
 
 
 def commit(image: Image, holder: UUID) -> Call:
@@ -707,7 +900,8 @@ def forget(image_id: UUID, claimant: UUID) -> Call:
 
 calls = st.one_of(
     st.builds(upload, images, holders, times),
-    st.builds(reserve, reservations, times),
+    st.builds(reserve, reservations, times, quotas),
+    st.builds(abandon, ids, holders, times),
     st.builds(commit, images, holders),
     st.builds(update, owners, ids, changes, versions),
     st.builds(trash, owners, ids, times, times, versions),
@@ -722,13 +916,16 @@ def answer(catalog: Catalog, call: Call) -> object:
         return call(catalog)
     except Conflict as refusal:
         return type(refusal), refusal.retry_after_s
+    except QuotaExceeded as refusal:
+        return str(refusal)
     except CalotypeError as refusal:
         return type(refusal)
 
 
 def everything_visible(catalog: Catalog) -> object:
     pages = [catalog.page(owner, which, limit=1) for owner in (ANN, BOB) for which in FILTERS]
-    return pages, catalog.count(ANN), catalog.count(BOB), [sorted(catalog.due(NOON + k * MINUTE)) for k in range(6)]
+    numbers = [(catalog.count(owner), catalog.usage(owner)) for owner in (ANN, BOB)]
+    return pages, numbers, [sorted(catalog.due(NOON + k * MINUTE)) for k in range(6)]
 
 
 def test_any_sequence_of_calls_is_answered_as_the_reference_model_answers(

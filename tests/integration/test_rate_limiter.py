@@ -400,6 +400,12 @@ def test_a_redis_that_is_not_there_or_says_nothing_is_told_of_soon() -> None:
             asyncio.run(take())
 
 
+@pytest.mark.parametrize("options", ["bogus=1", "ssl_cert_reqs=perhaps"])
+def test_options_that_there_are_not_are_told_of_before_the_first_request(options: str) -> None:
+    with pytest.raises(ValueError, match="option"):
+        RedisRateLimiter.at(f"rediss://127.0.0.1:1/0?{options}")
+
+
 def test_while_redis_is_away_the_machine_keeps_the_budgets_alone(tmp_path: Path) -> None:
     told: list[Unavailable | None] = []
     with RedisServer(tmp_path) as server:

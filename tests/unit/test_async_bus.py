@@ -8,7 +8,7 @@ import pytest
 
 from adapters.http.async_bus import AsyncBus
 from application.bus import Bus
-from domain.errors import Overloaded, Unavailable
+from domain.errors import Overloaded
 
 
 def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
@@ -27,7 +27,7 @@ def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
         if longest_wait_s:
             await waiting
         else:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Overloaded):
                 await waiting
 
     asyncio.run(ask())

@@ -14,11 +14,12 @@ from adapters.memory import MemoryObjectAudit, MemoryRecordAudit
 from application.bus import Bus
 from application.commands.purge_quarantine import PurgeQuarantine
 from application.commands.repair import MIN_AGE, Repair, Repaired
-from application.findings import Damage, DamagedObject, Finding, StrayObject, WrongPosting
+from application.findings import Damage, DamagedObject, Finding, StrayObject, WrongPosting, WrongUsage
 from application.ports import FoundObject, ObjectAudit, ObjectStore, Posting, RecordAudit, StoredObject
 from application.queries.audit import Audit, Examined
 from domain.errors import CalotypeError, Conflict, Unavailable
 from domain.image import Image, object_prefix
+from domain.quota import Usage
 from domain.values import Filename, ImageId, MediaType, Tag, UserId
 from entrypoints.audit import audit_bus
 from tests.builders import ANN, INSTANT, a_reservation
@@ -375,6 +376,28 @@ class TestRepairOfPostings:
         world.clock.advance(OLD)
         finding = world.only()
         world.record_audit.lost.clear()
+        assert world.repair(finding) is Repaired.GONE
+
+
+class TestRepairOfUsage:
+    def test_what_is_recorded_is_compared_with_what_is_stored(self, world: Audited) -> None:
+        world.upload()
+        assert world.findings() == []
+        world.record_audit.miscounted[ANN] = Usage(images=7, size_bytes=4)
+        finding = world.only()
+        assert isinstance(finding, WrongUsage)
+        assert finding.miscount.recorded == Usage(images=7, size_bytes=4)
+        assert finding.miscount.actual == Usage(images=1, size_bytes=4)
+
+    def test_it_is_put_right_at_any_age(self, world: Audited) -> None:
+        world.record_audit.miscounted[ANN] = Usage(images=7)
+        assert world.repair(world.only()) is Repaired.REPAIRED
+        assert world.findings() == []
+
+    def test_a_count_that_is_right_by_now_is_gone(self, world: Audited) -> None:
+        world.record_audit.miscounted[ANN] = Usage(images=1, size_bytes=4)
+        finding = world.only()
+        world.upload()
         assert world.repair(finding) is Repaired.GONE
 
 

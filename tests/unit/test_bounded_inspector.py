@@ -14,6 +14,7 @@ from domain.limits import Limits
 from domain.values import MediaType
 from entrypoints.container import Container
 from entrypoints.settings import Settings
+from tests.builders import ANN, BOB
 
 FOUND = Inspection(media_type=MediaType.PNG, width=1, height=1, frames=1, orientation=1)
 
@@ -42,32 +43,48 @@ def test_what_has_no_room_is_refused_at_once_and_not_looked_at() -> None:
     slow = SlowInspector()
     bounded = BoundedInspector(slow, most_bytes=10)
     with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(bounded.inspect, BytesIO(b"x" * 6), limits=Limits())
+        first = thread.submit(bounded.inspect, BytesIO(b"x" * 6), limits=Limits(), owner=ANN)
         assert slow.begun.wait(30)
         with pytest.raises(Overloaded):
-            bounded.inspect(BytesIO(b"x" * 5), limits=Limits())
+            bounded.inspect(BytesIO(b"x" * 5), limits=Limits(), owner=BOB)
         slow.over.set()
         assert first.result() == FOUND
-    assert bounded.inspect(BytesIO(b"x" * 5), limits=Limits()) == FOUND
+    assert bounded.inspect(BytesIO(b"x" * 5), limits=Limits(), owner=ANN) == FOUND
 
 
 def test_what_is_larger_than_all_the_room_is_let_in_alone() -> None:
     slow = SlowInspector()
     bounded = BoundedInspector(slow, most_bytes=10)
     with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(bounded.inspect, BytesIO(b"x" * 60), limits=Limits())
+        first = thread.submit(bounded.inspect, BytesIO(b"x" * 60), limits=Limits(), owner=ANN)
         assert slow.begun.wait(30)
         with pytest.raises(Overloaded):
-            bounded.inspect(BytesIO(b"x"), limits=Limits())
+            bounded.inspect(BytesIO(b"x"), limits=Limits(), owner=BOB)
         slow.over.set()
         assert first.result() == FOUND
+
+
+def test_one_owner_gets_half_of_the_room_and_leaves_the_rest_to_the_others() -> None:
+    slow = SlowInspector()
+    bounded = BoundedInspector(slow, most_bytes=10)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(bounded.inspect, BytesIO(b"x" * 4), limits=Limits(), owner=ANN)
+        assert slow.begun.wait(30)
+        with pytest.raises(Overloaded):
+            bounded.inspect(BytesIO(b"x" * 2), limits=Limits(), owner=ANN)
+        slow.begun.clear()
+        second = threads.submit(bounded.inspect, BytesIO(b"x" * 5), limits=Limits(), owner=BOB)
+        assert slow.begun.wait(30)
+        slow.over.set()
+        assert first.result() == second.result() == FOUND
+    assert not bounded._bytes
 
 
 def test_room_comes_back_when_an_inspection_fails() -> None:
     bounded = BoundedInspector(Refusing(), most_bytes=10)
     for _ in range(3):
         with pytest.raises(Invalid):
-            bounded.inspect(BytesIO(b"x" * 10), limits=Limits())
+            bounded.inspect(BytesIO(b"x" * 10), limits=Limits(), owner=ANN)
 
 
 def test_the_bound_is_the_one_that_is_set() -> None:

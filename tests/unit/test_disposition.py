@@ -1,12 +1,16 @@
 """Content-Disposition: the exact name for those who read RFC 8187, a safe one for the rest."""
 
 import re
+from email import message_from_string
+from email.message import EmailMessage
+from email.policy import HTTP
 from typing import Literal
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.http import parse_options_header
 
 from domain.disposition import content_disposition
 
@@ -47,6 +51,35 @@ def test_any_name_gives_a_value_of_the_grammar(disposition: Disposition, filenam
 
     assert parsed is not None
     assert parsed["type"] == disposition
+
+
+# What has a meaning somewhere between a header and a disk: quoting, escaping, line ends, folders, direction of writing.
+mean_names = st.text(
+    st.sampled_from("\"\\';=%/:*?<>|,()\r\n\t\0\x7f\x85\u2028\u202e\u2066\ufeff\uff02\u0130\U0001f600a.")
+    | st.characters(),
+    max_size=60,
+)
+
+
+@given(disposition=st.sampled_from(["inline", "attachment"]), filename=mean_names)
+def test_other_peoples_parsers_find_one_name_and_nothing_besides(disposition: Disposition, filename: str) -> None:
+    value = content_disposition(disposition, filename)
+    assert value.isascii()
+    assert value.isprintable()
+
+    # One that knows RFC 8187 gives the exact name, as far as UTF-8 has it.
+    exact = filename.encode(errors="replace").decode()
+    assert parse_options_header(value) == (disposition, {"filename": exact})
+    # One that doesn't, or not beside `filename`, gives what is in quotes; and there is no other parameter.
+    old = EmailMessage(policy=HTTP)
+    old["Content-Disposition"] = value
+    (header,) = old.get_all("Content-Disposition", [])
+    assert (header.content_disposition, header.params.keys()) == (disposition, {"filename"})
+    assert not set(header.params["filename"]) & set('"\\/:;%\r\n')
+    # And a message that has it among its headers is still the same message.
+    sent = message_from_string(f"Content-Disposition: {value}\r\nX-Last: 1\r\n\r\nbody", policy=HTTP)
+    assert sent.keys() == ["Content-Disposition", "X-Last"]
+    assert sent.get_payload() == "body"
 
 
 @given(filename=st.text(st.characters(exclude_categories=["Cs"])))

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from adapters.http.edge import Edge, RequestObservation
+from adapters.http.problems import Problem
+from adapters.http.replies import ANSWER_HEADERS, ObjectReply
+from domain.errors import Overloaded
 
 Event = dict[str, Any]
 OK: list[Event] = [
@@ -34,8 +37,12 @@ class Server:
             self.unread_when_answered = len(self.to_come)
         self.sent.append(event)
 
-    def serve(self, answers: list[Event], *, reads: int = 0, error: Exception | None = None) -> None:
-        async def app(_: Any, receive: Any, send: Any) -> None:
+    def serve(
+        self, answers: list[Event], *, reads: int = 0, error: Exception | None = None, turned_away: bool = False
+    ) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if turned_away:
+                scope["state"]["turned_away"] = True
             for _ in range(reads):
                 await receive()
             for answer in answers:
@@ -43,7 +50,7 @@ class Server:
             if error is not None:
                 raise error
 
-        edge = Edge(app, observers=[self.seen.append], unread_max_bytes=1000)
+        edge = Edge(app, observers=[self.seen.append], unread_max_bytes=10**8 if turned_away else 1000)
         asyncio.run(edge(self.scope, self.receive, self.send))
 
 
@@ -115,3 +122,191 @@ def test_a_body_without_an_end_is_read_only_so_far() -> None:
     server = Server([CHUNKED], [b"x" * 200] * 50)
     server.serve(OK)
     assert server.unread_when_answered == 51 - 5
+
+
+def test_who_is_turned_away_is_answered_before_a_long_body_and_after_a_short_one() -> None:
+    long = Server([(b"content-length", b"2000000")], [b"x" * 500_000] * 4)
+    long.serve(OK, turned_away=True)
+    assert long.unread_when_answered == 5
+    short = Server([LENGTH], BODY)
+    short.serve(OK, turned_away=True)
+    assert short.unread_when_answered == 0
+    endless = Server([CHUNKED], [b"x" * 500_000] * 10)
+    endless.serve(OK, turned_away=True)
+    assert endless.unread_when_answered == 11 - 3
+
+
+def test_an_answer_carries_what_the_state_of_its_request_says() -> None:
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        scope["state"][ANSWER_HEADERS] = [(b"ratelimit", b'"reads";r=1;t=1')]
+        for answer in OK:
+            await send(dict(answer))
+
+    server = Server()
+    asyncio.run(Edge(app)(server.scope, server.receive, server.send))
+    assert (b"ratelimit", b'"reads";r=1;t=1') in server.sent[0]["headers"]
+
+
+# ---- clients that keep it waiting
+
+STALL_S = 0.05
+
+
+def read_all(wait_s: float, pieces: list[bytes], *, headers: list[tuple[bytes, bytes]], work_s: float = 0) -> list[Any]:
+    """Return what an application gets of a body whose pieces take so long, and it too for each of them."""
+    got: list[Any] = []
+
+    async def receive() -> Event:
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        return {"type": "http.request", "body": pieces.pop(0) if pieces else b"", "more_body": bool(pieces)}
+
+    async def app(_: Any, receive: Any, __: Any) -> None:
+        more = True
+        while more:
+            event = await receive()
+            got.append(event["body"])
+            more = event["more_body"]
+            await asyncio.sleep(work_s)
+
+    async def send(_: Event) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "PUT", "path": "/x", "headers": headers}
+    asyncio.run(Edge(app, stall_timeout_s=STALL_S)(scope, receive, send))
+    return got
+
+
+@pytest.mark.parametrize("headers", [[LENGTH], [CHUNKED], [(b"content-length", b"9" * 12)]])
+@pytest.mark.parametrize("pieces", [[b"x"] * 100, [b""]])
+def test_a_body_that_does_not_come_or_hardly_comes_is_waited_for_only_so_long(
+    headers: list[tuple[bytes, bytes]], pieces: list[bytes]
+) -> None:
+    with pytest.raises(Problem) as refused:
+        read_all(STALL_S / 4 if len(pieces) > 1 else 10, list(pieces), headers=headers)
+    assert refused.value.code == "request_timeout"
+    assert ("Connection", "close") in refused.value.headers
+
+
+@pytest.mark.parametrize("begins", [0, 1024 * 1024])
+def test_a_body_has_to_go_on_at_a_pace_however_fast_it_began(begins: int) -> None:
+    steps_a_stall, paces = 10, 16 * 1024  # bytes a second, half of what is asked for
+    pieces = [b"x" * begins] + [b"x" * int(paces * STALL_S / steps_a_stall)] * 100
+    with pytest.raises(Problem) as refused:
+        read_all(STALL_S / steps_a_stall, pieces, headers=[LENGTH])
+    assert refused.value.code == "request_timeout"
+
+
+def test_what_comes_slowly_but_fast_enough_is_waited_for_as_long_as_it_takes() -> None:
+    pieces = [b"x" * 4096] * 20
+    assert b"".join(read_all(STALL_S / 10, list(pieces), headers=[LENGTH])) == b"".join(pieces)
+
+
+def test_what_the_application_does_in_between_is_not_held_against_the_client() -> None:
+    assert len(read_all(0, [b"x"] * 5, headers=[LENGTH], work_s=STALL_S)) == 5
+
+
+def test_whether_the_client_is_still_there_may_be_asked_for_ever() -> None:
+    """A request without a body, and one whose answer has begun."""
+
+    async def receive() -> Event:
+        await asyncio.sleep(3 * STALL_S)
+        return {"type": "http.disconnect"}
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        if headers:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert (await receive())["type"] == "http.disconnect"
+
+    async def send(_: Event) -> None:
+        return
+
+    for headers in ([], [(b"content-length", b"9" * 12)]):
+        scope = {"type": "http", "method": "GET", "path": "/x", "headers": headers}
+        asyncio.run(Edge(app, stall_timeout_s=STALL_S)(scope, receive, send))
+
+
+class Source:
+    """A body of an object."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        return b"x" * size
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_a_client_that_takes_no_more_of_a_stream_is_given_up_and_its_object_let_go(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source()
+    seen: list[RequestObservation] = []
+    sent: list[Event] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await ObjectReply(200, [], source, 3 * 256 * 1024)(scope, receive, send)  # type: ignore[arg-type]
+
+    async def receive() -> Event:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(event: Event) -> None:
+        if len(sent) == taken:  # the status is one of them
+            await asyncio.Event().wait()
+        sent.append(event)
+
+    monkeypatch.setattr("adapters.http.edge._SLOWEST_ANSWER_BYTES_S", 10**9)
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+    asyncio.run(Edge(app, observers=[seen.append], stall_timeout_s=STALL_S)(scope, receive, send))
+    assert source.closed
+    assert seen[0].error is None  # no trace: it is nobody's fault here, and anybody could fill the log
+
+
+@pytest.mark.parametrize(
+    ("others", "chunk_bytes"), [(0, 256 * 1024), (31, 256 * 1024), (127, 64 * 1024), (255, 32 * 1024)]
+)
+def test_the_more_streams_the_less_each_holds(others: int, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.http.replies._streams.open", others)
+    assert len(_streamed()[1]["body"]) == chunk_bytes
+
+
+def test_there_are_no_more_streams_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.http.replies._streams.open", 256)
+    with pytest.raises(Overloaded):
+        _streamed()
+
+
+def _streamed() -> list[Event]:
+    sent: list[Event] = []
+
+    async def receive() -> Event:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    source = Source()
+    try:
+        asyncio.run(ObjectReply(200, [], source, 1024 * 1024)({}, receive, send))  # type: ignore[arg-type]
+    finally:
+        assert source.closed
+    return sent
+
+
+# ---- what all answers carry
+
+
+def test_an_answer_carries_what_it_does_not_say_itself() -> None:
+    server = Server()
+    server.serve([{**OK[0], "headers": [(b"content-security-policy", b"sandbox")]}, OK[1]])
+    headers = server.sent[0]["headers"]
+    assert [value for name, value in headers if name == b"content-security-policy"] == [b"sandbox"]
+    assert [value for name, value in headers if name == b"cross-origin-resource-policy"] == [b"same-origin"]
+    assert [value for name, value in headers if name == b"server"] == [b""]

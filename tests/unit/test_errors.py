@@ -3,11 +3,12 @@ import pickle
 
 import pytest
 
-from domain.errors import CalotypeError, Conflict, Damaged, Invalid, KeyReused, NotFound, TooLarge
+from domain.errors import CalotypeError, Conflict, Damaged, Invalid, KeyReused, NotFound, QuotaExceeded, TooLarge
 
 ERRORS = [
     Invalid("title", "is odd", code="odd", others=[Invalid("tags", "are odd")]),
     TooLarge(5),
+    QuotaExceeded("images", 5, 7),
     Conflict("later", retry_after_s=3),
     KeyReused("other body"),
     NotFound(),

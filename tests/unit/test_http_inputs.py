@@ -207,6 +207,25 @@ def test_any_object_is_a_change_or_is_refused(fields: dict[str, Any]) -> None:
             assert isinstance(parse(fields), MetadataChange)
 
 
+# Found by hand: the last of them won, and whoever had read the first was told of a success.
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"title": "a", "title": "b"}',
+        b'{"title": "a", "title": "a"}',
+        b'{"title": "a", "t\\u0069tle": "b"}',
+        b'{"tags": [{"a": 1, "a": 2}]}',
+    ],
+)
+def test_a_field_that_stands_there_twice_is_refused(body: bytes) -> None:
+    assert _code(_request([body])) == "invalid_json"
+
+
+def test_numbers_of_any_length_are_told_apart_from_broken_json() -> None:
+    assert _read(_request([b'{"title": ' + b"1" * 300 + b"}"])) == {"title": int("1" * 300)}
+    assert _code(_request([b'{"title": ' + b"1" * 5000 + b"}"])) == "invalid_json"
+
+
 # ---- changes
 
 WORDS = {"title": "A", "description": "B", "tags": ["C"]}

@@ -243,6 +243,8 @@ def test_nonsense_is_refused_by_the_name_of_the_setting(text: str) -> None:
 
 def test_an_address_has_ten_times_what_an_owner_has_unless_it_is_said() -> None:
     assert tenfold(Budgets(reads=Budget(5, 2.0))) == Budgets(reads=Budget(50, 20.0))
+    most = 10**15 - 1  # what a header field can say
+    assert tenfold(Budgets(bytes=Budget(most, 2.0))) == Budgets(bytes=Budget(most, 20.0))
     owners_alone = parse_settings({"CALOTYPE_RATE_LIMIT": "reads=5/s"})
     assert owners_alone.address_budgets == Budgets(reads=Budget(50, 50.0))
     both = parse_settings({"CALOTYPE_RATE_LIMIT": "reads=5/s", "CALOTYPE_RATE_LIMIT_ADDRESS": "bytes=7/s"})

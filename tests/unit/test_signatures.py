@@ -13,9 +13,13 @@ from http_message_signatures.algorithms import HMAC_SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.http.authentication import Authenticator
 from adapters.http.digests import STATE_KEY
 from adapters.http.problems import Problem
 from adapters.http.signatures import SignatureAuthenticator, SigningKey, read_keys
+from adapters.http.throttle import Throttle, ThrottledAuthenticator
+from adapters.memory import MemoryRateLimiter
+from application.rate_limits import Budget, Budgets
 from domain.errors import Unavailable
 from domain.values import UserId
 from tests.signer import SECRETS, Message, sign
@@ -52,10 +56,16 @@ class Forgetful:
 class Server:
     """Answers who has signed a request, as it came over the wire."""
 
-    def __init__(self, replays: Any = None) -> None:
-        self.authenticator = SignatureAuthenticator(
+    def __init__(self, replays: Any = None, throttle: Throttle | None = None) -> None:
+        self._signatures = SignatureAuthenticator(
             KEYS, replays or Remembered(), base_url=BASE, max_age_s=MAX_AGE_S, clock_skew_s=SKEW_S
         )
+        self._authenticator: Authenticator = self._signatures
+        if throttle is not None:
+            self._authenticator = ThrottledAuthenticator(self._signatures, throttle)
+
+    def close(self) -> None:
+        self._signatures.close()
 
     def owner(self, message: Message, body: bytes = b"") -> UserId:
         """Take a request with its body, as the routes do: at the end of the body, before anything is done."""
@@ -65,15 +75,21 @@ class Server:
             headers["Content-Length"] = str(len(body))
         scope: dict[str, Any] = {
             "method": message.method,
+            "client": ("203.0.113.7", 40_000),
             "raw_path": url.path.removeprefix("/base").encode("latin-1"),
             "query_string": url.query.encode("latin-1"),
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
             "state": {},
         }
-        owner = asyncio.run(self.authenticator.authenticate(scope))
+        owner = asyncio.run(self._let_in(scope))
         if message.method not in {"GET", "HEAD", "DELETE"}:
             scope["state"][STATE_KEY].update(body)
             scope["state"][STATE_KEY].check()
+        return owner
+
+    async def _let_in(self, scope: Any) -> UserId:
+        owner = await self._authenticator.authenticate(scope)
+        await self._authenticator.spend(scope)
         return owner
 
 
@@ -81,7 +97,7 @@ class Server:
 def server() -> Iterator[Server]:
     running = Server()
     yield running
-    running.authenticator.close()
+    running.close()
 
 
 def _refusal(server: Server, message: Message, body: bytes = b"", code: str = "invalid_signature") -> str:
@@ -338,7 +354,7 @@ def test_what_changes_something_is_done_once(method: str, nonce: str | None) -> 
     relabelled = {name: value.replace("pyhms", "other") for name, value in message.headers.items()}
     assert "already" in _refusal(server, Message(message.method, message.url, relabelled))
     assert server.owner(_signed(method)) == "acme"
-    server.authenticator.close()
+    server.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -355,7 +371,7 @@ def test_a_use_is_remembered_for_as_long_as_the_signature_could_be_believed() ->
     created = int(message.headers["Signature-Input"].split("created=")[1].split(";")[0])
     ((_, until_s),) = replays.used.items()
     assert until_s > created + MAX_AGE_S + SKEW_S
-    server.authenticator.close()
+    server.close()
 
 
 def test_a_forged_request_is_not_remembered() -> None:
@@ -363,7 +379,35 @@ def test_a_forged_request_is_not_remembered() -> None:
     server = Server(replays)
     _refusal(server, _signed("DELETE", keys={"billing": b"n" * 32}))
     assert replays.used == {}
-    server.authenticator.close()
+    server.close()
+
+
+def test_what_its_budget_refuses_is_not_remembered_and_may_come_again() -> None:
+    replays, now_s = Remembered(), [0.0]
+    throttle = Throttle(MemoryRateLimiter(lambda: now_s[0]), owners=Budgets(writes=Budget(1, 0.1)), addresses=Budgets())
+    server = Server(replays, throttle)
+    message = _signed("DELETE")
+    server.owner(_signed("DELETE"))
+    for _ in range(3):
+        _refusal(server, message, code="rate_limited")
+    assert len(replays.used) == 1
+    now_s[0] += 11
+    assert server.owner(message) == "acme"
+    now_s[0] += 11
+    assert "already" in _refusal(server, message)
+    server.close()
+
+
+def test_who_repeats_what_was_done_is_counted_by_address() -> None:
+    throttle = Throttle(MemoryRateLimiter(lambda: 0.0), owners=Budgets(), addresses=Budgets(writes=Budget(2, 0.1)))
+    server = Server(throttle=throttle)
+    message = _signed("DELETE")
+    server.owner(message)
+    for _ in range(2):
+        assert "already" in _refusal(server, message)
+    _refusal(server, message, code="rate_limited")
+    assert server.owner(_signed("DELETE")) == "acme"
+    server.close()
 
 
 def test_what_can_not_be_remembered_is_not_done() -> None:
@@ -371,7 +415,7 @@ def test_what_can_not_be_remembered_is_not_done() -> None:
     with pytest.raises(Unavailable):
         server.owner(_signed("DELETE"))
     assert server.owner(_signed("GET")) == "acme"
-    server.authenticator.close()
+    server.close()
 
 
 # ---- garbage
@@ -382,6 +426,15 @@ def test_a_signature_of_enormous_length_is_refused_unread(server: Server, name: 
     message = _signed()
     message.headers[name] += "," * 8192
     assert "too long" in _refusal(server, message)
+
+
+def test_a_url_of_enormous_length_is_refused_unread(server: Server) -> None:
+    longest = f"{IMAGES}?tags=".ljust(8192, "x")
+    assert server.owner(_signed(url=longest)) == "acme"
+    assert "URL is too long" in _refusal(server, _signed(url=f"{longest}x"))
+    unread = _signed()
+    unread.url = f"{longest}%"  # what parses it would say that it is none
+    assert "URL is too long" in _refusal(server, unread)
 
 
 _FIELD = st.one_of(

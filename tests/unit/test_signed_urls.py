@@ -8,6 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from adapters.filesystem.signing import UrlSigner
+from adapters.http.routes.objects import _parameters as parameters_of
 from application.ports import Disposition, Permit
 from domain.values import Filename
 
@@ -77,6 +78,29 @@ def test_a_url_with_any_part_replaced_is_refused_without_a_fuss(field: str, valu
     assume(parts[field] != value)
     parts[field] = value
     assert SIGNER.verified("GET", parts.pop("key"), parts, at=EXPIRES - 1) is None
+
+
+@given(data=st.data())
+def test_a_query_that_was_changed_means_the_same_or_nothing(data: st.DataObject) -> None:
+    """Whatever is done to the query as it stands in the URL, nobody gets anything that was not signed."""
+    url = SIGNER.url(KEY, INLINE, EXPIRES)
+    query = urlsplit(url).query
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, until = sorted(data.draw(st.tuples(*[st.integers(0, len(query))] * 2)))
+        put = data.draw(
+            st.sampled_from([*"0123456789af&=+%;?#", "%26", "%3D", "&expires=9", query]) | st.text(max_size=3)
+        )
+        query = query[:at] + put + query[until:]
+    params = parameters_of(query.encode())
+    permit = SIGNER.verified("GET", KEY, params, at=EXPIRES - 1)
+    assert permit is None or (permit, params) == (INLINE, taken_apart(url)[1])
+
+
+@given(key=keys, other=keys | st.text())
+def test_a_signature_is_for_one_key(key: str, other: str) -> None:
+    assume(key != other)
+    _, params = taken_apart(SIGNER.url(key, INLINE, EXPIRES))
+    assert SIGNER.verified("GET", other, params, at=EXPIRES - 1) is None
 
 
 @pytest.mark.parametrize(

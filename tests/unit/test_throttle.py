@@ -108,6 +108,18 @@ def test_answers_say_what_is_left_once_it_is_little() -> None:
     ]
 
 
+def test_a_budget_is_spoken_of_once_however_often_a_request_pays() -> None:
+    gate = Gate()
+    gate.admitted(request("POST", x_user_id="ada"))
+    scope = gate.admitted(request("POST", x_user_id="ada"))
+    for _ in range(8):
+        asyncio.run(gate.throttle.pay(scope, 12 * MiB))
+    assert [value for name, value in scope["state"][ANSWER_HEADERS] if name == b"ratelimit"] == [
+        b'"writes";r=0;t=10',
+        b'"bytes";r=%d;t=1' % (4 * MiB),
+    ]
+
+
 def test_bytes_are_named_as_such() -> None:
     gate = Gate()
     scope = gate.admitted(request("POST", x_user_id="ada"))

@@ -5,14 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from application.commands.sweep import SweepReport
 from application.commands.upload_image import UploadImage, image_id_for
 from application.content import Content
-from domain.errors import Conflict, Invalid, KeyReused, TooLarge, Unavailable
+from application.queries.get_usage import GetUsage
+from domain.errors import Conflict, InTrash, Invalid, KeyReused, QuotaExceeded, TooLarge, Unavailable
 from domain.events import ImageUploaded
 from domain.image import Image, MetadataChange
+from domain.quota import Quota, Usage
 from domain.values import Description, Filename, IdempotencyKey, MediaType, Title
 from tests.builders import ANN, BOB, INSTANT
-from tests.unit.world import LEASE, MAX_UPLOAD_BYTES, RESERVATION_TTL, Failure, World
+from tests.unit.world import LEASE, MARGIN, MAX_UPLOAD_BYTES, RESERVATION_TTL, Failure, World
 
 UPLOAD_STEPS = ["reserve", "put", "commit"]
 
@@ -93,7 +96,7 @@ def test_an_upload_that_fails_shows_nothing_or_all_and_the_sweeper_finds_what_it
     world = World(failing={step: failure})
     with pytest.raises(Unavailable):
         world.upload()
-    assert world.calls == UPLOAD_STEPS[: UPLOAD_STEPS.index(step) + 1]
+    assert world.calls == [*UPLOAD_STEPS[: UPLOAD_STEPS.index(step) + 1], *(["abandon"] if step == "put" else [])]
     assert world.events == []
     committed = (step, failure) == ("commit", "after")
     assert len(world.seen_by(ANN)) == committed
@@ -146,6 +149,119 @@ def test_an_upload_whose_reservation_the_sweeper_took_fails_and_leaves_nothing()
         world.upload()
     assert world.seen_by(ANN) == ()
     assert world.keys == set()
+
+
+@pytest.mark.parametrize("failure", ["before", "after"])
+def test_what_a_failed_put_left_is_collected_soon_and_never_before_a_late_one_is_out_of_the_way(
+    failure: Failure,
+) -> None:
+    world = World(failing={"put": failure})
+    with pytest.raises(Unavailable):
+        world.upload()
+    world.failing.clear()
+    world.clock.advance(LEASE + MARGIN - INSTANT)
+    assert world.sweep() == SweepReport()
+    world.clock.advance(INSTANT)
+    assert world.sweep() == SweepReport(uploads=1)
+    assert world.keys == world.reserved == set()
+
+
+def test_what_is_due_before_that_is_not_put_off_by_a_failed_put() -> None:
+    ttl = timedelta(minutes=2)
+    world = World(failing={"put": "before"}, reservation_ttl=ttl)
+    with pytest.raises(Unavailable):
+        world.upload()
+    world.clock.advance(ttl - INSTANT)
+    assert world.sweep() == SweepReport()
+    world.clock.advance(INSTANT)
+    assert world.sweep() == SweepReport(uploads=1)
+
+
+def test_a_put_and_its_abandonment_that_both_fail_are_told_as_the_first_and_collected_when_it_is_due() -> None:
+    world = World(failing={"put": "before", "abandon": "before"})
+    with pytest.raises(Unavailable, match="put did not happen"):
+        world.upload()
+    world.failing.clear()
+    world.clock.advance(RESERVATION_TTL - INSTANT)
+    assert world.sweep() == SweepReport()
+    world.clock.advance(INSTANT)
+    assert world.sweep() == SweepReport(uploads=1)
+
+
+# ---- quotas
+
+
+def test_uploads_are_taken_up_to_the_quota_and_no_further() -> None:
+    world = World(quota=Quota(images=2))
+    world.upload()
+    world.upload()
+    world.calls.clear()
+    with pytest.raises(QuotaExceeded) as refusal:
+        world.upload()
+    assert (refusal.value.unit, refusal.value.limit, refusal.value.used) == ("images", 2, 2)
+    assert world.calls == ["reserve"]
+    assert len(world.keys) == len(world.seen_by(ANN)) == 2
+    assert world.reserved == set()
+
+
+def test_a_file_fits_that_fills_the_quota_to_the_last_byte() -> None:
+    world = World(quota=Quota(size_bytes=10))
+    world.upload(b"1234")
+    with pytest.raises(QuotaExceeded) as refusal:
+        world.upload(b"1234567")
+    assert (refusal.value.unit, refusal.value.limit, refusal.value.used) == ("bytes", 10, 4)
+    world.upload(b"123456")
+    assert world.bus.ask(GetUsage(owner=ANN)) == Usage(images=2, size_bytes=10)
+
+
+def test_owners_have_a_quota_each() -> None:
+    world = World(quota=Quota(images=1))
+    world.upload(owner=ANN)
+    world.upload(owner=BOB)
+    assert world.bus.ask(GetUsage(owner=ANN)) == Usage(images=1, size_bytes=4)
+
+
+def test_what_is_deleted_counts_until_it_is_swept_and_can_always_be_restored() -> None:
+    world = World(quota=Quota(images=1))
+    image = world.upload().image
+    world.delete(image)
+    with pytest.raises(QuotaExceeded):
+        world.upload()
+    world.restore(image)
+    world.delete(image, permanent=True)
+    with pytest.raises(QuotaExceeded):
+        world.upload()
+    world.sweep()
+    assert world.bus.ask(GetUsage(owner=ANN)) == Usage()
+    world.upload()
+
+
+def test_a_failed_upload_counts_until_it_is_swept() -> None:
+    world = World(quota=Quota(images=1), failing={"put": "before"})
+    with pytest.raises(Unavailable):
+        world.upload()
+    world.failing.clear()
+    with pytest.raises(QuotaExceeded):
+        world.upload()
+    world.clock.advance(LEASE + MARGIN)
+    world.sweep()
+    world.upload()
+
+
+def test_a_retry_counts_once_and_is_answered_however_full_the_quota_is() -> None:
+    world = World(quota=Quota(images=1), failing={"put": "before"})
+    with pytest.raises(Unavailable):
+        world.upload(key="k")
+    world.failing.clear()
+    world.clock.advance(LEASE)
+    image = world.upload(key="k").image
+    assert world.upload(key="k").image == image
+    assert world.bus.ask(GetUsage(owner=ANN)) == Usage(images=1, size_bytes=4)
+    world.delete(image)
+    with pytest.raises(InTrash):
+        world.upload(key="k")
+    with pytest.raises(KeyReused):
+        world.upload(b"other", key="k")
 
 
 # ---- idempotency

@@ -16,17 +16,21 @@ from application.content import Content
 from application.ports import Inspection
 from application.publishing import PublishEvents
 from application.queries.get_image import GetImage, GetImageHandler
+from application.queries.get_usage import GetUsage, GetUsageHandler
 from application.queries.list_images import ListImages, ListImagesHandler
 from application.queries.read_content import ReadContent, ReadContentHandler
 from domain.errors import Invalid, Unavailable
 from domain.events import Event
 from domain.image import Image
 from domain.limits import Limits
+from domain.quota import UNLIMITED, Quota
 from domain.reclaim import TrashedImage
 from domain.values import Filename, IdempotencyKey, ImageId, MediaType, Title, UserId, parse_tags
 from tests.builders import ANN
 
 LEASE = timedelta(seconds=60)
+MARGIN = timedelta(minutes=5)
+"""From the end of a failed put's lease to the sweeper."""
 RESERVATION_TTL = timedelta(hours=1)
 RETENTION = timedelta(days=30)
 MAX_UPLOAD_BYTES = 1_000
@@ -39,8 +43,8 @@ Failure = Literal["before", "after"]
 class SmallJpegs:
     """An ImageInspector that takes everything for a JPEG of 4 x 3 pixels, unless it begins with ``bad``."""
 
-    def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
-        del limits
+    def inspect(self, content: BinaryIO, *, limits: Limits, owner: UserId) -> Inspection:
+        del limits, owner
         if content.read().startswith(b"bad"):
             raise Invalid("file", "is not an image", code="not_an_image")
         return Inspection(media_type=MediaType.JPEG, width=4, height=3, frames=1, orientation=1)
@@ -59,6 +63,7 @@ class World:
     before: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What somebody else does just before a port call; happens once."""
     reservation_ttl: timedelta = RESERVATION_TTL
+    quota: Quota = UNLIMITED
 
     def __post_init__(self) -> None:
         self.objects = MemoryObjects(self.clock)
@@ -71,7 +76,7 @@ class World:
                     inspector=SmallJpegs(),
                     clock=clock,
                     ids=ids,
-                    limits=Limits(max_upload_bytes=MAX_UPLOAD_BYTES),
+                    limits=Limits(max_upload_bytes=MAX_UPLOAD_BYTES, quota=self.quota),
                     reservation_ttl=self.reservation_ttl,
                 ),
                 ReviseMetadata: ReviseMetadataHandler(metadata=records, clock=clock),
@@ -81,6 +86,7 @@ class World:
             },
             queries={
                 GetImage: GetImageHandler(records=records),
+                GetUsage: GetUsageHandler(records=records),
                 ListImages: ListImagesHandler(records=records),
                 ReadContent: ReadContentHandler(records=records, objects=objects),
             },

@@ -10,6 +10,7 @@ from litestar import Request, Router, route
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
 
+from adapters.http.authentication import Scheme
 from adapters.http.context import Context
 from adapters.http.openapi import openapi_document
 from adapters.http.problems import Problem
@@ -25,7 +26,7 @@ _ASSETS = {
 # Swagger UI styles inline, and shows a downloaded picture from a blob.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'"
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 # Its links are relative, so that it works behind a gateway that puts a path in front.
 _PAGE = b"""<!doctype html>
@@ -50,20 +51,26 @@ _START = b"""SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLi
 
 
 @route("/openapi.json", http_method=_READ)
-async def openapi(context: Context) -> ASGIApp:
+async def openapi(request: Request[Any, Any, Any], context: Context) -> ASGIApp:
     """Describe the API."""
-    return _reply(_encoded_document(context.public_path), "application/json")
+    await context.admit_address(request.scope)
+    document = _encoded_document(
+        context.public_path, signs_urls=context.signed_objects is not None, identity=context.authenticator.scheme
+    )
+    return _reply(document, "application/json")
 
 
 @route("/docs", http_method=_READ)
-async def page() -> ASGIApp:
+async def page(request: Request[Any, Any, Any], context: Context) -> ASGIApp:
     """Show the API to people."""
+    await context.admit_address(request.scope)
     return _reply(_PAGE, "text/html; charset=utf-8")
 
 
 @route("/docs/{name:str}", http_method=_READ)
-async def asset(request: Request[Any, Any, Any], name: str) -> ASGIApp:
+async def asset(request: Request[Any, Any, Any], context: Context, name: str) -> ASGIApp:
     """Give a part of the page."""
+    await context.admit_address(request.scope)
     if name not in _ASSETS:
         raise Problem("no_such_route", f"There is no {request.scope['path']}.")
     return _reply(_asset(name), _ASSETS[name], ("Cache-Control", "public, max-age=3600"))
@@ -73,8 +80,10 @@ router = Router("/", route_handlers=[openapi, page, asset])
 
 
 @cache
-def _encoded_document(public_path: str) -> bytes:
-    return msgspec.json.encode(openapi_document(version("calotype"), [public_path or "/"]))
+def _encoded_document(public_path: str, *, signs_urls: bool, identity: Scheme) -> bytes:
+    return msgspec.json.encode(
+        openapi_document(version("calotype"), [public_path or "/"], signs_urls=signs_urls, identity=identity)
+    )
 
 
 @cache
@@ -93,6 +102,7 @@ def _reply(body: bytes, content_type: str, *headers: tuple[str, str]) -> Reply:
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
             ("Content-Security-Policy", _POLICY),
+            ("X-Frame-Options", "DENY"),  # for browsers that know no frame-ancestors
             *headers,
         ],
         body,

@@ -20,6 +20,7 @@ from adapters.http.inputs import (
     parse_merge_patch,
     parse_replacement,
     read_json_object,
+    skip_body,
 )
 from adapters.http.replies import Reply, content_reply, json_reply
 from adapters.http.uploads import received_upload
@@ -46,7 +47,11 @@ async def upload(request: Request[Any, Any, Any], owner: UserId, context: Contex
     raw_key = request.headers.get("idempotency-key")
     key = None if raw_key is None else IdempotencyKey(raw_key)
     async with received_upload(
-        request, max_file_bytes=context.limits.max_upload_bytes, spool_dir=context.spool_dir
+        request,
+        owner,
+        intake=context.intake,
+        max_file_bytes=context.limits.max_upload_bytes,
+        spool_dir=context.spool_dir,
     ) as form:
         uploaded = await context.bus.execute(
             UploadImage(
@@ -94,8 +99,9 @@ async def read_content(request: Request[Any, Any, Any], owner: UserId, context: 
         filename=image.filename,
         download=download,
         open_body=lambda byte_range: context.bus.open(content.open, byte_range, size_bytes=image.size_bytes),
+        pay=context.payer(request.scope),
         # Revalidated each time: a browser that two owners share must not show one's image to the other.
-        headers=[("Cache-Control", "private, no-cache"), ("Vary", "X-User-ID, Authorization")],
+        headers=[("Cache-Control", "private, no-cache"), ("Vary", "X-User-ID, Authorization, Signature-Input")],
     )
 
 
@@ -149,6 +155,7 @@ async def delete_image(request: Request[Any, Any, Any], owner: UserId, context: 
 async def restore_image(request: Request[Any, Any, Any], owner: UserId, context: Context, image_id: str) -> ASGIApp:
     """Bring an image back from the trash."""
     Query(request.scope["query_string"]).done()
+    await skip_body(request)
     image = await context.bus.execute(RestoreImage(owner=owner, image_id=parse_image_id(image_id)))
     return json_reply(context.documents.image(image), headers=[_version_tag(image)])
 

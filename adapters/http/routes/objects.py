@@ -22,6 +22,7 @@ PATH = "/objects"
 async def read_object(request: Request[Any, Any, Any], context: Context, key: str) -> ASGIApp:
     """Give an object to whoever holds a URL that was signed for it."""
     del key  # in Litestar's form of it doubled and escaped slashes are lost
+    await context.admit_address(request.scope)
     objects = context.signed_objects
     if objects is None:
         raise NotFound
@@ -47,6 +48,7 @@ async def _reply(
         open_body=lambda byte_range: context.bus.open(
             partial(objects.open, key, sha256=permit.sha256), byte_range, size_bytes=info.size_bytes
         ),
+        pay=context.payer(request.scope),
         headers=[("Cache-Control", "private, max-age=300"), ("Cross-Origin-Resource-Policy", "cross-origin")],
     )
 

@@ -1,9 +1,8 @@
 """Limits, health and metrics."""
 
-import asyncio
-from collections.abc import Callable
+from typing import Any
 
-from litestar import Router, route
+from litestar import Request, Router, route
 from litestar.concurrency import sync_to_thread
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
@@ -11,15 +10,14 @@ from litestar.types import ASGIApp
 from adapters.http.context import Context
 from adapters.http.documents import HealthDocument, limits_document
 from adapters.http.replies import Reply, json_reply
-from domain.errors import CalotypeError
 
 _READ = [HttpMethod.GET, HttpMethod.HEAD]
-_PROBE_TIMEOUT_S = 1.5
 
 
 @route("/api/v1/limits", http_method=_READ)
-async def limits(context: Context) -> ASGIApp:
+async def limits(request: Request[Any, Any, Any], context: Context) -> ASGIApp:
     """Tell the limits in force."""
+    await context.admit_address(request.scope)
     return json_reply(
         limits_document(
             context.limits, presign_ttl_s=context.presign_ttl_s, trash_retention_s=context.trash_retention_s
@@ -36,10 +34,9 @@ async def live() -> ASGIApp:
 @route("/health/ready", http_method=_READ)
 async def ready(context: Context) -> ASGIApp:
     """Say whether both stores answer, each within a short time."""
-    names = list(context.probes)
-    answers = await asyncio.gather(*(_probe(context.probes[name]) for name in names))
-    well = all(answers)
-    checks = {name: "ok" if answer else "unavailable" for name, answer in zip(names, answers, strict=True)}
+    answers = await context.probes.answers()
+    well = all(answers.values())
+    checks = {name: "ok" if answer else "unavailable" for name, answer in answers.items()}
     return json_reply(
         HealthDocument(status="ok" if well else "unavailable", checks=checks),
         status=200 if well else 503,
@@ -48,18 +45,11 @@ async def ready(context: Context) -> ASGIApp:
 
 
 @route("/metrics", http_method=_READ)
-async def metrics(context: Context) -> ASGIApp:
+async def metrics(request: Request[Any, Any, Any], context: Context) -> ASGIApp:
     """Give the metrics of all workers to Prometheus."""
+    await context.admit_address(request.scope)
     page = await sync_to_thread(context.metrics)
     return Reply(200, [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))], page.body)
 
 
 router = Router("/", route_handlers=[limits, live, ready, metrics])
-
-
-async def _probe(ping: Callable[[], None]) -> bool:
-    try:
-        await asyncio.wait_for(sync_to_thread(ping), _PROBE_TIMEOUT_S)
-    except (TimeoutError, CalotypeError):
-        return False
-    return True

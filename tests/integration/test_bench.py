@@ -1,0 +1,115 @@
+"""The measurements measure what they say: seeded libraries are real, wrong answers end a run, and prose stays."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+from PIL import Image
+
+import calotype
+from application.ports import Filter
+from application.queries.audit import Audit
+from bench.library import ONE_IN_10, ONE_IN_40, READER, UNTITLED, jpeg_template, newest
+from bench.peers.peer import content_check, multipart
+from bench.report import into_page, ratios, spread
+from bench.seed import seed
+from bench.wrk import Ask, Wrong, one_answer
+from entrypoints.audit import open_audit
+from entrypoints.settings import load_settings
+
+
+def test_a_seeded_library_pages_as_foretold_and_audits_clean(tmp_path: Path) -> None:
+    seed(tmp_path, 450)
+
+    with calotype.open(data_dir=tmp_path) as bus:
+        foretellings: list[tuple[Filter, object]] = [
+            (calotype.ByTags(calotype.parse_tags([ONE_IN_10])), newest(450, tags=(ONE_IN_10,))),
+            (calotype.ByTitle(calotype.Title(UNTITLED)), newest(450, title=UNTITLED)),
+            (calotype.ByOwner(), newest(450)),
+        ]
+        for which, foretold in foretellings:
+            page = bus.ask(calotype.ListImages(owner=calotype.UserId(READER), which=which, limit=50))
+            assert [(image.title, image.tags) for image in page.images] == foretold
+        (image,) = bus.ask(calotype.ListImages(owner=calotype.UserId(READER), which=calotype.ByOwner(), limit=1)).images
+        with bus.ask(calotype.ReadContent(owner=image.owner, image_id=image.image_id)).open() as body:
+            assert Image.open(io.BytesIO(body.read())).size == (image.width, image.height)
+    with open_audit(load_settings(data_dir=str(tmp_path))) as (audits, _):
+        assert [step.findings for step in audits.ask(Audit()) if step.findings] == []
+
+
+def test_two_tags_meet_in_one_of_four_hundred() -> None:
+    assert len(newest(20_000, tags=(ONE_IN_10, ONE_IN_40))) == 50
+    assert len(newest(4_000, tags=(ONE_IN_10, ONE_IN_40))) == 10
+
+
+def test_each_filling_of_a_template_is_a_whole_jpeg_of_the_same_size() -> None:
+    template = jpeg_template(20_000)
+
+    one, other = template.filled("1" * 32), template.filled("2" * 32)
+
+    assert one != other
+    assert len(one) == len(other) == 20_000
+    Image.open(io.BytesIO(one)).load()
+
+
+def test_a_form_holds_the_whole_file() -> None:
+    headers, upload = multipart([("title", "A bridge")], file="file", picture=jpeg_template(20_000))
+
+    sent = httpx.Request("POST", "http://x", headers=headers, content=upload.body("1" * 32)).read()
+
+    assert upload.picture.filled("1" * 32) in sent
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"right"), (304, b""), (200, b"wrong")])
+def test_a_wrong_answer_ends_the_run(status: int, body: bytes) -> None:
+    with _answering(status, body) as url, pytest.raises(Wrong):
+        one_answer(url, Ask(("/",), 200, content_check(b"right")))
+
+
+def test_a_right_answer_is_as_long_as_what_came(tmp_path: Path) -> None:
+    del tmp_path
+    with _answering(200, b"right") as url:
+        assert one_answer(url, Ask(("/",), 200, content_check(b"right"))) == len(
+            b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nright"
+        )
+
+
+def test_tables_go_between_their_markers_and_the_prose_stays() -> None:
+    page = "before\n<!-- measured: rows -->\nold\n<!-- end: rows -->\nbehind\n"
+
+    assert into_page(page, {"rows": "new"}) == page.replace("old", "new")
+    with pytest.raises(ValueError, match="no place for other"):
+        into_page(page, {"other": "new"})
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    ours, theirs = [{"rate": 2.0}, {"rate": 9.0}, {"rate": 4.0}], [{"rate": 1.0}, {"rate": 3.0}, {"rate": 4.0}]
+
+    assert spread(ratios(ours, theirs, "rate")) == "1.00, 2.00, 3.00"
+
+
+@contextmanager
+def _answering(status: int, body: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,221 @@
+"""Writes of several threads on one connection: one commit for those that wait for it, each alone in what it does."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from adapters.sqlite.session import Session
+from adapters.sqlite.turns import Turns
+from domain.errors import NotFound, Unavailable
+
+Block = Callable[[sqlite3.Connection], None]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    opened = Session(tmp_path / "catalog.sqlite3", timeout_s=30)
+    with opened.transaction("IMMEDIATE") as db:
+        db.execute("CREATE TABLE parents (name TEXT PRIMARY KEY)")
+        db.execute(
+            "CREATE TABLE told (name TEXT PRIMARY KEY, parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)"
+        )
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def commits_of(session: Session) -> Iterator[list[str]]:
+    """Give the list that fills with the commits to come."""
+    seen: list[str] = []
+    session._connection.set_trace_callback(lambda statement: seen.append(statement) if statement == "COMMIT" else None)
+    yield seen
+    session._connection.set_trace_callback(None)
+
+
+def write(session: Session, block: Block) -> None:
+    with session.transaction("IMMEDIATE") as db:
+        block(db)
+
+
+def tell(name: str, parent: str | None = None) -> Block:
+    def block(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO told VALUES (?, ?)", (name, parent))
+
+    return block
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return held
+
+
+def told(session: Session) -> set[str]:
+    return {name for (name,) in session.fetch("SELECT name FROM told")}
+
+
+def together(session: Session, *blocks: Block) -> list[Future[None]]:
+    """Run the blocks, in their order, in the group of one that does nothing but wait until all of them wait for it."""
+    pool = ThreadPoolExecutor(len(blocks) + 1)
+    entered, leave = threading.Event(), threading.Event()
+
+    def first(db: sqlite3.Connection) -> None:
+        del db
+        entered.set()
+        assert leave.wait(timeout=60)
+
+    futures = [pool.submit(write, session, first)]
+    assert entered.wait(timeout=60)
+    for number, block in enumerate(blocks, start=1):
+        futures.append(pool.submit(write, session, block))
+        assert eventually(lambda number=number: len(session._turns._waiting) == number)  # type: ignore[misc]
+    leave.set()
+    pool.shutdown(wait=True)
+    return futures[1:]
+
+
+def test_those_who_wait_are_committed_together(session: Session) -> None:
+    with commits_of(session) as commits:
+        for future in together(session, *[tell(str(number)) for number in range(8)]):
+            future.result()
+    assert told(session) == {str(number) for number in range(8)}
+    assert len(commits) == 1
+
+
+def test_nobody_is_told_before_the_commit(session: Session) -> None:
+    seen: list[bool] = []
+
+    def last(db: sqlite3.Connection) -> None:
+        assert db.in_transaction
+        seen.extend(future.done() for future in futures)
+
+    futures: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as pool:
+        entered, leave = threading.Event(), threading.Event()
+
+        def first(db: sqlite3.Connection) -> None:
+            tell("a")(db)
+            entered.set()
+            assert leave.wait(timeout=60)
+
+        futures.append(pool.submit(write, session, first))
+        assert entered.wait(timeout=60)
+        futures.append(pool.submit(write, session, last))
+        assert eventually(lambda: len(session._turns._waiting) == 1)
+        leave.set()
+    for future in futures:
+        future.result()
+    assert seen[0] is False
+
+
+def test_one_that_raises_undoes_only_what_it_did(session: Session) -> None:
+    def refuse(db: sqlite3.Connection) -> None:
+        tell("refused")(db)
+        raise NotFound
+
+    def break_off(db: sqlite3.Connection) -> None:
+        tell("broken")(db)
+        tell("broken")(db)
+
+    blocks = [tell("a"), refuse, tell("b"), break_off, tell("c")]
+    for futures in (together(session, *blocks), together(session, refuse, tell("d"), refuse, tell("e"))):
+        errors = [type(future.exception()) for future in futures]
+        assert NotFound in errors
+    assert told(session) == set("abcde")
+    assert not session._connection.in_transaction
+
+
+def test_when_the_commit_fails_all_of_it_failed_and_the_next_works(session: Session) -> None:
+    def refuse(db: sqlite3.Connection) -> None:
+        del db
+        raise NotFound
+
+    # A reference that leads nowhere is found at the commit.
+    futures = together(session, tell("a"), tell("orphan", parent="nobody"), refuse, tell("b"))
+    assert [type(future.exception()) for future in futures] == [Unavailable] * 4
+    assert told(session) == set()
+    write(session, tell("c"))
+    assert told(session) == {"c"}
+
+
+def test_a_failure_that_undoes_everything_fails_the_group(session: Session) -> None:
+    def lose_all(db: sqlite3.Connection) -> None:
+        tell("lost")(db)
+        db.execute("ROLLBACK")  # as SQLite does itself when the disk is full
+        raise sqlite3.OperationalError("disk full")
+
+    futures = together(session, tell("a"), lose_all)
+    assert [type(future.exception()) for future in futures] == [Unavailable] * 2
+    write(session, tell("b"))
+    assert told(session) == {"b"}
+
+
+def test_what_an_interrupted_leader_left_open_is_committed_by_another(tmp_path: Path) -> None:
+    session = Session(tmp_path / "catalog.sqlite3", timeout_s=0.05)
+    session.fetch("CREATE TABLE told (name TEXT, parent TEXT)")
+    session._joined(session._connection)  # and gone
+    write(session, tell("a"))
+    assert told(session) == {"a"}
+    session.close()
+
+
+def test_the_connection_closes_behind_the_last_commit(session: Session) -> None:
+    write(session, tell("a"))
+    session.close()
+    session.close()
+    with pytest.raises(Unavailable):
+        write(session, tell("b"))
+
+
+# ---- turns
+
+
+def test_turns_come_in_the_order_of_asking() -> None:
+    turns, order = Turns(), list[int]()
+    assert turns.take()
+
+    def take(number: int) -> None:
+        assert turns.take()
+        order.append(number)
+        turns.give()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(8):
+            pool.submit(take, number)
+            assert eventually(lambda number=number: len(turns._waiting) == number + 1)  # type: ignore[misc]
+        turns.give()
+    assert order == list(range(8))
+    assert turns.take(0)
+
+
+def test_who_waited_too_long_is_passed_over() -> None:
+    turns = Turns()
+    assert turns.take()
+    assert not turns.take(0.01)
+    turns.give()
+    assert turns.take(0)
+
+
+def test_two_never_have_the_turn_at_once() -> None:
+    turns, inside, worst = Turns(), list[int](), list[int]()
+
+    def take(number: int) -> None:
+        for _ in range(200):
+            if turns.take(0.001):
+                inside.append(number)
+                worst.append(len(inside))
+                inside.remove(number)
+                turns.give()
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(take, number) for number in range(8)]:
+            future.result()
+    assert set(worst) == {1}
+    assert turns.take(0)

@@ -37,7 +37,7 @@ _PLUGINS: dict[MediaType, type[ImageFile.ImageFile]] = {
 
 
 class PillowInspector:
-    """ImageInspector by Pillow and pillow-heif. Holds nothing; one instance serves all threads."""
+    """Inspects by Pillow and pillow-heif, whoever it is for. Holds nothing; one instance serves all threads."""
 
     def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
         """See ImageInspector.inspect.

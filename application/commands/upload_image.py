@@ -121,8 +121,8 @@ class UploadImageHandler:
     def _abandon(self, reservation: Reservation) -> None:
         """Let the sweeper come sooner: until then what was never stored counts against its owner's quota.
 
-        Not at once. A put that failed may still arrive until the lease is over, or later where a store is slow or clocks
-        differ, and then it needs its entry. What is due sooner anyway stays so.
+        Not at once. A put that failed may still arrive until the lease is over, or later where a store is slow or
+        clocks differ, and then it needs its entry. What is due sooner anyway stays so.
         """
         due = reservation.lease_until + _MARGIN
         with suppress(Unavailable):  # then it is due when it always was

@@ -3,8 +3,8 @@
 import http.client
 import re
 import socket
-import time
 import ssl
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The contract of ImageInspector, held against Pillow's own full decoding and against hostile bytes."""
+"""What PillowInspector says, held against Pillow's own full decoding and against hostile bytes."""
 
 import errno
 import struct
@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from adapters.imaging.inspector import PillowInspector
-from application.ports import ImageInspector, Inspection
+from application.ports import Inspection
 from domain.errors import Invalid, Unavailable
 from domain.limits import Limits
 from domain.values import MediaType
 from tests import hostile, pictures
 
-INSPECTOR: ImageInspector = PillowInspector()
+INSPECTOR = PillowInspector()
 ORIENTATIONS = range(1, 9)
 CODES = {"unsupported_image", "unreadable_image", "too_many_pixels", "too_much_metadata"}
 

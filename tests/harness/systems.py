@@ -17,7 +17,7 @@ import httpx
 from adapters.events import SubscribedEvents
 from adapters.filesystem import FilesystemObjects, load_secret
 from adapters.filesystem.disk import Disk
-from adapters.imaging import PillowInspector
+from adapters.imaging import BoundedInspector, PillowInspector
 from adapters.memory import FixedClock, MemoryMetadata, MemoryObjects
 from adapters.sqlite import SqliteMetadata, SqliteRecordAudit
 from adapters.system import RandomIds, SystemClock
@@ -129,7 +129,7 @@ class Stores:
             metadata=self.metadata,
             records=self.metadata,
             objects=self.objects,
-            inspector=PillowInspector(),
+            inspector=BoundedInspector(PillowInspector(), most_bytes=10**9),
             clock=clock,
             ids=ids,
             publisher=SubscribedEvents([]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from adapters.events import SubscribedEvents
-from adapters.imaging import PillowInspector
+from adapters.imaging import BoundedInspector, PillowInspector
 from adapters.system import RandomIds, SystemClock
 from application.bus import Bus
 from application.commands.delete_image import DeleteImage
@@ -59,7 +59,7 @@ def metered() -> Iterator[Metered]:
             metadata=dynamo.metadata,
             records=dynamo.metadata,
             objects=s3_on_moto.objects_on(s3, clock),
-            inspector=PillowInspector(),
+            inspector=BoundedInspector(PillowInspector(), most_bytes=10**9),
             clock=clock,
             ids=RandomIds(),
             publisher=SubscribedEvents([]),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from adapters.filesystem import FilesystemObjects
-from adapters.imaging import PillowInspector
+from adapters.imaging import BoundedInspector, PillowInspector
 from adapters.memory import FixedClock
 from adapters.sqlite import SqliteMetadata
 from adapters.system import RandomIds
@@ -51,7 +51,7 @@ class Embedded:
         handler = UploadImageHandler(
             metadata=self.metadata,
             objects=self.objects,
-            inspector=PillowInspector(),
+            inspector=BoundedInspector(PillowInspector(), most_bytes=10**9),
             clock=self.clock,
             ids=RandomIds(),
             limits=Limits(),

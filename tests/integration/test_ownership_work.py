@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from adapters.events import SubscribedEvents
-from adapters.imaging import PillowInspector
+from adapters.imaging import BoundedInspector, PillowInspector
 from adapters.memory import MemoryObjects
 from adapters.sqlite import SqliteMetadata
 from adapters.system import RandomIds, SystemClock
@@ -62,7 +62,7 @@ def new_bus(metadata: Catalog, objects: ObjectStore) -> Bus:
         metadata=metadata,
         records=metadata,
         objects=objects,
-        inspector=PillowInspector(),
+        inspector=BoundedInspector(PillowInspector(), most_bytes=10**9),
         clock=SystemClock(),
         ids=RandomIds(),
         publisher=SubscribedEvents([]),

@@ -14,7 +14,7 @@ from tests.service import Service
 if TYPE_CHECKING:
     from tests.ministack import Account
 
-UNKNOWN = f"{IMAGES}/{uuid.uuid4()}"
+UNKNOWN = f"{IMAGES}/5b0c2f6e-8d5e-4c57-9f1a-3f4f3c1c9a11"
 APP, LOCAL = "https://app.example", "http://localhost:3000"
 HOUR_S = 3600
 

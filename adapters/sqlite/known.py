@@ -8,10 +8,13 @@ from collections.abc import Iterable
 
 from adapters.sqlite.rows import to_micros
 from domain.image import Image
+from domain.values import ImageId
 
 _IMAGES_KEPT = 2_048
-# What a record says never changes at one version, and an id that comes back, with its idempotency key, comes at
-# another time. The id is one owner's, as the table has it only once.
+_ID_CHARS = 32
+# What a record says never changes at one version. An id that comes back, with its idempotency key, comes at another
+# time: a deletion, a sweep and an upload lie between. Where the clock stands still, `forget` sees to it. The id is
+# one owner's, as the table has it only once.
 _STAMP = "hex(image_id) || '.' || created_at || '.' || updated_at || '.' || version"
 
 
@@ -27,7 +30,7 @@ class KnownImages:
     """
 
     def __init__(self) -> None:
-        self._images: dict[str, Image] = {}
+        self._images: dict[str, tuple[str, Image]] = {}
         self._adding = threading.Lock()
 
     def __len__(self) -> int:
@@ -38,19 +41,33 @@ class KnownImages:
         """Return the records of a row of stamps; None if they are not all known."""
         if stamps is None:
             return ()
-        try:
-            return tuple([self._images[stamp] for stamp in stamps.split(",")])
-        except KeyError:
-            return None
+        images = []
+        for stamp in stamps.split(","):
+            known = self._images.get(stamp[:_ID_CHARS])
+            if known is None or known[0] != stamp:
+                return None
+            images.append(known[1])
+        return tuple(images)
 
     def add(self, images: Iterable[Image]) -> None:
         """Keep records that were read."""
         with self._adding:
-            self._images.update((_stamp(image), image) for image in images)
+            for image in images:
+                self._images.pop(_id_text(image.image_id), None)  # to the end of the queue
+                self._images[_id_text(image.image_id)] = (_stamp(image), image)
             while len(self._images) > _IMAGES_KEPT:
                 del self._images[next(iter(self._images))]
+
+    def forget(self, image_id: ImageId) -> None:
+        """Keep nothing of an image: one that comes now may be another of that id."""
+        with self._adding:
+            self._images.pop(_id_text(image_id), None)
 
 
 def _stamp(image: Image) -> str:
     created_at, updated_at = to_micros(image.created_at), to_micros(image.updated_at)
-    return f"{image.image_id.hex.upper()}.{created_at}.{updated_at}.{image.version}"
+    return f"{_id_text(image.image_id)}.{created_at}.{updated_at}.{image.version}"
+
+
+def _id_text(image_id: ImageId) -> str:
+    return image_id.hex.upper()

@@ -169,6 +169,7 @@ class SqliteMetadata:
                 if _held(db, image.image_id) is None and _record(db, image.image_id) == image:
                     return
                 raise Conflict("the upload lost its reservation")
+            self._known.forget(image.image_id)
             _insert_record(db, image)
 
     def update(

@@ -705,7 +705,7 @@ class TestOnFiles:
     def test_unfinished_puts_have_an_image_and_no_key(self, depot: Depot, tmp_path: Path) -> None:
         image_id = uuid.uuid4()
         depot.put(image_id=image_id)
-        (partials,) = self.root(tmp_path).glob("*/partial")
+        (partials,) = self.root(tmp_path).glob("*/*/partial")
         (partials / f"{image_id}.00").write_bytes(b"half")
         (partials / "what").write_bytes(b"?")
         found = [each for each in depot.audit.objects() if each.key is None]

@@ -46,7 +46,7 @@ class Store:
             ).image
 
     def path_of(self, image: Image) -> Path:
-        (path,) = (self.folder / "objects").glob(f"??/{image.key}")
+        (path,) = (self.folder / "objects").glob(f"??/??/{image.key}")
         return path
 
     def sql(self, statement: str, *parameters: object) -> None:

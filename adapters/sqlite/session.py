@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.sqlite.turns import Turns
+from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import Unavailable
 
 Row = tuple[Any, ...]
@@ -41,7 +41,7 @@ class Session:
     """One kept connection behind a lock. No transaction outlives the blocks it was opened for.
 
     Whatever sqlite3 raises, a closed session included, leaves as Unavailable from the cause, and so does waiting for
-    the file or for the other threads longer than ``timeout_s`` each.
+    other processes or for the other threads longer than ``timeout_s`` each.
     """
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
@@ -51,6 +51,11 @@ class Session:
         self._group: _Group | None = None
         try:
             self._connection = _connect(path, timeout_s)
+            try:
+                self._file_turns = FileTurns(path)
+            except BaseException:
+                self._connection.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the catalog {path} can't be opened: {error}") from error
 
@@ -76,8 +81,8 @@ class Session:
             return
         with self._alone() as connection:
             self._end_group()
-            connection.execute("BEGIN DEFERRED")
             try:
+                connection.execute("BEGIN DEFERRED")
                 yield connection
             finally:
                 connection.rollback()
@@ -88,6 +93,7 @@ class Session:
         try:
             self._end_group()
             self._connection.close()
+            self._file_turns.close()
         finally:
             self._turns.give()
 
@@ -115,11 +121,26 @@ class Session:
 
     def _joined(self, connection: sqlite3.Connection) -> _Group:
         if self._group is None:
-            connection.execute("BEGIN IMMEDIATE")
-            self._group = _Group()
-        else:
-            connection.execute("SAVEPOINT block")
+            return self._begun(connection)
+        connection.execute("SAVEPOINT block")
         return self._group
+
+    def _begun(self, connection: sqlite3.Connection) -> _Group:
+        try:
+            has_turn = self._file_turns.take(self._timeout_s)
+        except OSError as error:
+            raise Unavailable("the catalog can't be locked") from error
+        if not has_turn:
+            raise Unavailable("the catalog is busy")
+        group = self._group = _Group()
+        try:
+            # It may have to wait all the same: programs that know nothing of turns may write too.
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            # After Ctrl-C it may have begun.
+            self._end_group(connection.rollback)
+            raise
+        return group
 
     def _undo(self, connection: sqlite3.Connection, *, leads: bool) -> None:
         """Undo a block. Where that can't be done alone, as after some failures, the group is undone, and fails."""
@@ -132,8 +153,10 @@ class Session:
 
     def _settle(self, group: _Group, *, leads: bool) -> None:
         """Wait until the group has ended; raise Unavailable if it failed."""
-        # Whoever leads may have been interrupted.
-        while not group.ended.wait(0 if leads else self._timeout_s):
+        # Whoever leads ends it. The others do if that takes too long, for the one who leads may have been interrupted.
+        if not leads:
+            group.ended.wait(self._timeout_s)
+        while not group.ended.is_set():
             self._turns.take()
             try:
                 self._end_group()
@@ -152,10 +175,12 @@ class Session:
             group.committed = end is None
         except sqlite3.Error as error:
             group.error = error
+        finally:
+            # Nothing stays open, whatever happened; behind a commit this does nothing.
             with suppress(sqlite3.Error):
                 self._connection.rollback()
-        finally:
             group.ended.set()
+            self._file_turns.give()
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:

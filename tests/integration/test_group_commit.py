@@ -1,20 +1,25 @@
 """Writes of several threads on one connection: one commit for those that wait for it, each alone in what it does."""
 
+import fcntl
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from adapters.sqlite.session import Session
-from adapters.sqlite.turns import Turns
+from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import NotFound, Unavailable
 
 Block = Callable[[sqlite3.Connection], None]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -166,6 +171,32 @@ def test_what_an_interrupted_leader_left_open_is_committed_by_another(tmp_path: 
     session.close()
 
 
+def test_whoever_is_interrupted_while_the_file_is_locked_leaves_no_transaction_open(
+    session: Session, tmp_path: Path
+) -> None:
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        assert eventually(lambda: is_locked(tmp_path / "catalog.sqlite3-turn"))
+        time.sleep(0.1)  # by now it waits for the file; if it does not, nothing is checked
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.1)
+        other.rollback()
+
+    other = sqlite3.connect(tmp_path / "catalog.sqlite3", isolation_level=None, check_same_thread=False)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with closing(other), ThreadPoolExecutor(1) as pool:
+            other.execute("BEGIN IMMEDIATE")
+            pool.submit(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                write(session, tell("interrupted"))
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    write(session, tell("a"))
+    assert told(session) == {"a"}
+
+
 def test_the_connection_closes_behind_the_last_commit(session: Session) -> None:
     write(session, tell("a"))
     session.close()
@@ -219,3 +250,128 @@ def test_two_never_have_the_turn_at_once() -> None:
             future.result()
     assert set(worst) == {1}
     assert turns.take(0)
+
+
+# ---- turns between processes; each FileTurns is like another process to the system
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from adapters.sqlite.turns import FileTurns
+
+assert FileTurns(Path(sys.argv[1])).take(60)
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_process_that_wants_to_write_again_comes_behind_the_one_that_waits(tmp_path: Path) -> None:
+    path, order = tmp_path / "file", list[str]()
+    one, other = FileTurns(path), FileTurns(path)
+    assert one.take(60)
+
+    def wait() -> None:
+        assert other.take(60)
+        order.append("other")
+        other.give()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        assert eventually(lambda: is_locked(tmp_path / "file-next"))
+        one.give()
+        assert one.take(60)
+        order.append("one")
+        waiting.result(60)
+    assert order == ["other", "one"]
+    one.close()
+    other.close()
+
+
+def test_a_turn_that_does_not_come_in_time_is_not_taken(tmp_path: Path) -> None:
+    one, other = FileTurns(tmp_path / "file"), FileTurns(tmp_path / "file")
+    assert one.take(0)
+    assert not other.take(0.01)
+    one.give()
+    assert other.take(0)
+    one.close()
+    other.close()
+
+
+def test_a_process_that_was_stopped_while_it_waits_keeps_nobody_from_his_turn(tmp_path: Path) -> None:
+    turns = FileTurns(tmp_path / "file")
+    with (tmp_path / "file-next").open() as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert turns.take(0.1)
+        assert is_locked(tmp_path / "file-turn")
+    turns.close()
+
+
+def test_the_turn_of_a_process_that_dies_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "taken\n"
+        turns = FileTurns(path)
+        assert not turns.take(0.01)
+        holder.send_signal(signal.SIGKILL)
+        assert turns.take(60)
+        turns.close()
+
+
+def test_closed_turns_are_refused_and_end(tmp_path: Path) -> None:
+    one, other = FileTurns(tmp_path / "file"), FileTurns(tmp_path / "file")
+    assert one.take(0)
+    one.close()
+    one.close()
+    with pytest.raises(OSError, match="closed"):
+        one.take(0)
+    assert other.take(0)
+    other.close()
+
+
+def test_a_session_waits_only_so_long_for_another_process(tmp_path: Path) -> None:
+    one, other = (Session(tmp_path / "catalog.sqlite3", timeout_s=seconds) for seconds in (30, 0.05))
+    with one.transaction("IMMEDIATE") as db:
+        db.execute("CREATE TABLE told (name TEXT)")
+        with pytest.raises(Unavailable, match="busy"):
+            write(other, tell("a"))
+    # What failed to begin has left nothing behind: both can write, one after the other.
+    for session in (other, one):
+        with session.transaction("IMMEDIATE") as db:
+            db.execute("INSERT INTO told VALUES ('b')")
+        session.close()
+
+
+def test_files_of_turns_that_vanish_let_no_two_write_at_once(session: Session, tmp_path: Path) -> None:
+    with session.transaction("IMMEDIATE") as db:
+        tell("a")(db)
+        for name in ("turn", "next"):
+            (tmp_path / f"catalog.sqlite3-{name}").unlink()
+        other = Session(tmp_path / "catalog.sqlite3", timeout_s=0.05)
+        with pytest.raises(Unavailable, match="failed"):
+            write(other, tell("b"))
+    write(other, tell("c"))
+    write(session, tell("d"))
+    assert told(session) == set("acd")
+    other.close()
+
+
+def test_a_transaction_that_fails_gives_the_turn_away(session: Session, tmp_path: Path) -> None:
+    def fail(_: sqlite3.Connection) -> None:
+        raise NotFound
+
+    with pytest.raises(NotFound):
+        write(session, fail)
+    assert not is_locked(tmp_path / "catalog.sqlite3-turn")
+    assert not is_locked(tmp_path / "catalog.sqlite3-next")

@@ -1,11 +1,12 @@
 """Where the files of an image are. Pure: names only, nothing here touches the disk.
 
-    objects/3f/a1/images/{image_id}/{filename}      an object
-    objects/3f/a1/partial/{image_id}.{random}       a put that has not published yet, or never will
+    objects/3/f/images/{image_id}/{filename}      an object
+    objects/3/f/partial/{image_id}.{random}       a put that has not published yet, or never will
 
 Both are in the same slot, so on one file system (a link can't cross two), and both are found from the image id
 alone: that is how one reclaim entry answers for every byte of an upload. Slots are made when first needed and stay
-for ever, so that none can vanish under a put; there are 65,536 of them at most.
+for ever, so that none can vanish under a put. There are 256: with more, most uploads to a young library would make
+four folders of a new slot and wait for them, and a million images are no more than 4,000 names in a folder.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ PARTIAL = b"partial"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _FOLDER_KEY = re.compile(rf"{re.escape(OBJECT_ROOT)}({_UUID})/")
 
-HASH_NAME = re.compile(rb"[0-9a-f]{2}")
+HASH_NAME = re.compile(rb"[0-9a-f]")
 IMAGE_NAME = re.compile(_UUID.encode())
 
 
@@ -37,10 +38,10 @@ class ImagePlace:
 
     @classmethod
     def of(cls, root: bytes, image_id: str) -> Self:
-        """Return the place below the root; the levels are the first bytes of the SHA-256 of ``images/{image_id}``."""
+        """Return the place below the root; the levels are the first digits of the SHA-256 of ``images/{image_id}``."""
         digest = hashlib.sha256(f"{OBJECT_ROOT}{image_id}".encode()).hexdigest().encode()
-        outer = b"%b/%b" % (root, digest[:2])
-        return cls(outer, b"%b/%b" % (outer, digest[2:4]), image_id.encode())
+        outer = b"%b/%b" % (root, digest[:1])
+        return cls(outer, b"%b/%b" % (outer, digest[1:2]), image_id.encode())
 
     @property
     def images(self) -> bytes:

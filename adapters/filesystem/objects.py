@@ -25,7 +25,7 @@ from pathlib import Path
 from re import Pattern
 from typing import BinaryIO, Self
 
-from adapters.filesystem.contents import KnownContents
+from adapters.filesystem.contents import SNIFFED_BYTES, KnownContents
 from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
 from adapters.filesystem.failures import store_failures
 from adapters.filesystem.layout import (
@@ -44,11 +44,11 @@ from domain.image import OBJECT_ROOT, Image, object_prefix
 from domain.values import Filename, ImageId, MediaType
 
 _PIECE_BYTES = 256 * 1024
-_SNIFFED_BYTES = 64
 _URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
 # O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
 _CLOSED = -1
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_ONLY_FROM_MEMORY: int | None = getattr(os, "RWF_NOWAIT", None)  # preadv2(2); Linux alone has it
 
 
 @dataclass(slots=True)
@@ -72,6 +72,16 @@ class FileBody:
             data = os.pread(self._descriptor, left if size < 0 else min(size, left), self._at)
         self._at += len(data)
         return data
+
+    def is_at_hand(self, size: int, /) -> bool:
+        """See ObjectBody.is_at_hand. Asks whether the last byte is in memory; mostly all of them are, or none."""
+        last = min(self._at + size, self._stop) - 1
+        if _ONLY_FROM_MEMORY is None or last < self._at:
+            return False
+        try:
+            return os.preadv(self._descriptor, [bytearray(1)], last, _ONLY_FROM_MEMORY) == 1
+        except OSError:  # it is not, or the file system can't tell
+            return False
 
     def close(self) -> None:
         """See ObjectBody.close."""
@@ -117,7 +127,7 @@ class FilesystemObjects:
         self._signed = lru_cache(_URLS_KEPT)(self._sign)
         self._disk = disk or Disk()
         self._contents = KnownContents()
-        self._durable_slots: set[bytes] = set()  # some 10 MB when all 65,536 are known
+        self._durable_slots: set[bytes] = set()
         with store_failures():
             self._disk.make_root(self._root)
 
@@ -152,9 +162,13 @@ class FilesystemObjects:
         except FileNotFoundError as absence:
             raise NotFound from absence
         with _closed_on_failure(descriptor):
-            if sha256 is not None and self._contents.sha256(path, descriptor, status).hex() != sha256:
-                raise Damaged(f"the bytes of {key} are not those that were stored")
-            info = _info(key, status, head=os.pread(descriptor, _SNIFFED_BYTES, 0))
+            if sha256 is None:
+                media_type = MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
+            else:
+                digest, media_type = self._contents.of(path, descriptor, status)
+                if digest.hex() != sha256:
+                    raise Damaged(f"the bytes of {key} are not those that were stored")
+            info = _info(key, status, media_type)
             start, stop = byte_range or (0, info.size_bytes)
             whole = os.fsdecode(path) if byte_range is None else None
             return FileBody(info, whole, descriptor, start, stop)
@@ -292,12 +306,12 @@ def _closed_on_failure(descriptor: int) -> Iterator[None]:
         raise
 
 
-def _info(key: str, status: os.stat_result, *, head: bytes | None = None) -> ObjectInfo:
+def _info(key: str, status: os.stat_result, media_type: MediaType | None = None) -> ObjectInfo:
     return ObjectInfo(
         key=key,
         size_bytes=status.st_size,
         modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
-        media_type=None if head is None else MediaType.sniff(head),
+        media_type=media_type,
     )
 
 

@@ -52,6 +52,7 @@ from entrypoints.settings import Settings
 from tests.builders import Catalog
 from tests.harness.model import Change, Deleted, Form, Page, Shown, Uploaded
 from tests.service import Service
+from tests.waiting import PATIENCE_S
 
 RETENTION = timedelta(days=30)
 MAX_UPLOAD_BYTES = 700_000
@@ -178,7 +179,7 @@ def embedded_stores(folder: Path, *, synced: bool = True) -> OpenStores:
                 metadata._writer.fetch("PRAGMA synchronous = OFF")
 
             def debris() -> set[str]:
-                return {str(path) for path in folder.glob("objects/*/partial/*")}
+                return {str(path) for path in folder.glob("objects/*/*/partial/*")}
 
             yield Stores(metadata, objects, debris, audit.miscounts)
 
@@ -349,7 +350,7 @@ class HttpSystem:
         self._service = service
         # A connection for each request, so that every worker gets some.
         self._client = httpx.Client(
-            base_url=service.base_url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=service.base_url, timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0)
         )
         self._opened = ExitStack()
         clock = SystemClock()

@@ -32,6 +32,7 @@ from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image, object_prefix
 from domain.values import Description, Filename, ImageId, MediaType, Title, UserId
 from tests.integration.fragile_disk import Cut, FragileDisk, files_below
+from tests.waiting import wait_until
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 4
 PIECES = b"\xff\xd8\xff\xe0" + b"several pieces of a stream, and a rest; " * 20_000
@@ -459,7 +460,7 @@ def test_an_object_is_where_the_layout_says(root: Path) -> None:
     target = promised(image_id=uuid.UUID("12345678-1234-4234-8234-123456789abc"))
     put(store(root), target)
     levels = hashlib.sha256(b"images/12345678-1234-4234-8234-123456789abc").hexdigest()
-    assert files_below(root) == [root / levels[:2] / levels[2:4] / target.key]
+    assert files_below(root) == [root / levels[0] / levels[1] / target.key]
 
 
 def test_files_are_their_owners_alone(root: Path) -> None:
@@ -726,14 +727,14 @@ def test_stamps_are_relied_on_only_when_the_kernel_s_clock_has_moved_since(tmp_p
     with path.open("rb") as file:
         # The same stamps each time, as a kernel gives them whose clock stands still between two writes.
         stamps = os.fstat(file.fileno())
-        first = known.sha256(b"file", file.fileno(), stamps)
+        first = known.of(b"file", file.fileno(), stamps)
         flip_a_byte(path)
-        second = known.sha256(b"file", file.fileno(), stamps)
+        second = known.of(b"file", file.fileno(), stamps)
         assert first != second
         settle()
-        assert known.sha256(b"file", file.fileno(), stamps) == second
+        assert known.of(b"file", file.fileno(), stamps) == second
         flip_a_byte(path)
-        assert known.sha256(b"file", file.fileno(), stamps) == second
+        assert known.of(b"file", file.fileno(), stamps) == second
 
 
 def test_a_file_is_read_whole_once_and_not_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -763,7 +764,7 @@ def test_what_is_known_of_files_has_a_bound(root: Path) -> None:
     settle()
     with path.open("rb") as file:
         for number in range(20_000):
-            known.sha256(b"%d" % number, file.fileno(), os.fstat(file.fileno()))
+            known.of(b"%d" % number, file.fileno(), os.fstat(file.fileno()))
     assert len(known._known) == 16_384
 
 
@@ -897,3 +898,62 @@ def test_a_secret_that_cannot_be_read_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     with pytest.raises(Unavailable):
         load_secret(tmp_path / "secret")
+
+
+# ---- what is in memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
+def test_a_body_is_at_hand_as_long_as_the_system_keeps_its_bytes(root: Path) -> None:
+    target = promised(PIECES)
+    objects = store(root)
+    put(objects, target, PIECES)
+    path = the_file(root, target)
+    if not _tells_what_is_in_memory(path):
+        pytest.skip("this file system does not tell")
+    with closing(objects.open(target.key)) as body:
+        assert body.is_at_hand(1)
+        assert body.is_at_hand(len(PIECES))
+        _let_go_of(path, while_=lambda: body.is_at_hand(len(PIECES)))
+        assert body.read() == PIECES
+        assert not body.is_at_hand(1), "nothing is left"
+
+
+@pytest.mark.parametrize("byte_range", [None, ByteRange(10, 20)])
+def test_a_body_that_ends_too_early_is_not_at_hand(root: Path, byte_range: ByteRange | None) -> None:
+    target = promised()
+    objects = store(root)
+    put(objects, target)
+    with closing(objects.open(target.key, byte_range)) as body:
+        os.truncate(the_file(root, target), 15)
+        assert not body.is_at_hand(len(JPEG))
+
+
+def test_the_format_is_told_whether_the_content_was_checked_or_is_known(root: Path) -> None:
+    target = promised()
+    objects = store(root)
+    put(objects, target)
+    settle()
+    for _ in range(3):
+        with closing(objects.open(target.key, sha256=target.sha256)) as body:
+            assert body.info == objects.head(target.key)
+            assert body.info.media_type is MediaType.JPEG
+
+
+def _tells_what_is_in_memory(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as error:
+            return error.errno != errno.EOPNOTSUPP
+    return True
+
+
+def _let_go_of(path: Path, *, while_: Callable[[], bool]) -> None:
+    def is_let_go() -> bool:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return not while_()
+
+    wait_until(is_let_go)

@@ -15,7 +15,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _DELAY_S = 0.1
-_BATCH_CHARS = 4096  # a pipe takes that much from one process before it takes anything from another (POSIX: PIPE_BUF)
+_BATCH_BYTES = 4096  # a pipe takes that much from one process before it takes anything from another (POSIX: PIPE_BUF)
 
 
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
@@ -82,7 +82,7 @@ class _Lines:
         self._file = file
         self._lock = threading.Lock()
         self._lines: list[str] = []
-        self._chars = 0
+        self._bytes = 0
         self._timer: threading.Timer | None = None
 
     def logger(self, *_: object) -> Self:
@@ -92,23 +92,35 @@ class _Lines:
     def info(self, line: str) -> None:
         """Write a line soon."""
         with self._lock:
-            if self._chars + len(line) >= _BATCH_CHARS:
-                self._write()
-            self._lines.append(line)
-            self._chars += len(line) + 1
+            self._add(line)
             if self._timer is None:
-                # No daemon, so that a process that ends waits for it.
-                self._timer = threading.Timer(_DELAY_S, self._write_rest)
-                self._timer.start()
+                self._write_soon()
 
     def error(self, line: str) -> None:
         """Write a line now."""
         with self._lock:
-            self._lines.append(line)
+            self._add(line)
             self._write()
 
     debug = msg = info
     warning = warn = critical = fatal = exception = log = error
+
+    def _add(self, line: str) -> None:
+        size_bytes = len(line.encode(errors="backslashreplace")) + 1
+        if self._bytes + size_bytes > _BATCH_BYTES:
+            self._write()
+        self._lines.append(line)
+        self._bytes += size_bytes
+
+    def _write_soon(self) -> None:
+        # No daemon, so that a process that ends waits for it.
+        timer = threading.Timer(_DELAY_S, self._write_rest)
+        try:
+            timer.start()
+        except RuntimeError:  # the system gives no more threads
+            self._write()
+        else:
+            self._timer = timer
 
     def _write_rest(self) -> None:
         with self._lock:
@@ -117,10 +129,12 @@ class _Lines:
 
     def _write(self) -> None:
         if self._lines:
-            self._file.write("\n".join([*self._lines, ""]))
-            self._file.flush()
+            text = "\n".join([*self._lines, ""])
+            # Before it is written: what a full disk refuses would pile up.
             self._lines.clear()
-            self._chars = 0
+            self._bytes = 0
+            self._file.write(text)
+            self._file.flush()
 
 
 def _to_json(event: EventDict, **_: object) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,30 +16,30 @@ from bench import aws, large, memory, presign, report
 from bench.compare import FULL, QUICK, compare
 from bench.peers import PEERS
 
+_COSTS = {"sweeps": large.sweeps, "audits": large.audits}
 _TABLES = {"memory": memory.measure, "presign": presign.measure, "aws": aws.measure}
-_NAMES = ["peers", "sweeps", *_TABLES]
-_LONG = ["audits"]  # a quarter of an hour; only when it is named
+_NAMES = ["peers", "sweeps", *_TABLES, "audits"]  # the longest last: each is kept when it ends
 
 
 def main() -> None:
     """Run those named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)} (all without one), {_LONG[0]}"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; all without one")
     parser.add_argument("--quick", action="store_true", help="in minutes; the tables are printed, and not kept")
     parser.add_argument(
         "--peer", action="append", choices=PEERS, help="only this peer beside Calotype; may be repeated"
     )
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - {*_NAMES, *_LONG}:
+    if unknown := set(arguments.names) - set(_NAMES):
         parser.error(f"there is no measurement {', '.join(unknown)}")
     # As any other end, so that servers and folders go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in arguments.names or _NAMES:
         print(f"\n== {name}", flush=True)
+        begun = time.monotonic()
         results, parts = _measured(name, arguments)
         print("\n".join(parts.values()), flush=True)
+        print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
         # Part of the peers, or less than all the rounds, is no record.
         if not arguments.quick and not arguments.peer:
             report.keep(name, {"machine": _machine(), **results}, parts)
@@ -52,12 +53,12 @@ def _measured(name: str, arguments: argparse.Namespace) -> tuple[dict[str, objec
         effort = QUICK if arguments.quick else FULL
         results = asdict(compare(effort, [each for each in PEERS if each in wanted]))
         return results, report.tables({"machine": _machine(), **results})
-    if name in {"sweeps", "audits"}:
-        costs = (large.sweeps if name == "sweeps" else large.audits)(is_quick=arguments.quick)
+    if name in _COSTS:
+        costs = _COSTS[name](is_quick=arguments.quick)
         title = f"`calotype {name.removesuffix('s')}`, its start included"
         return {"costs": costs}, {name: large.table(title, costs)}
     with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
-        table = _TABLES[name](Path(folder))
+        table = _TABLES[name](Path(folder), is_quick=arguments.quick)
     return {"table": table}, {name: table}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import wrk
-from bench.peers import PEERS, CannotDo, Library, Peer
+from bench.peers import PEERS, CannotDo, Library, Seedable
 from bench.peers.ours import Calotype
 from bench.processes import Server
 from bench.rows import JPEG_BYTES, LARGE, ROWS, SMALL, Row
@@ -227,14 +227,14 @@ def _settle() -> None:
     time.sleep(_SETTLE_S)
 
 
-def seeded(name: str, peer: Peer, size: int) -> Path:
+def seeded(name: str, peer: Seedable, size: int) -> Path:
     """Return the folder of a library, made once and kept for later runs."""
     folder = CACHE / f"{name}-{size}-{peer.schema()}-{_SEED_VERSION}"
     if not folder.exists():
         with _all_or_nothing(folder) as fresh:
             begun = time.perf_counter()
             peer.seed(fresh, size)
-            _say(f"{peer.name}: seeded {size:,} in {time.perf_counter() - begun:.0f} s")
+            _say(f"{name}: seeded {size:,} in {time.perf_counter() - begun:.0f} s")
     return folder
 
 

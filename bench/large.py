@@ -40,7 +40,7 @@ def sweeps(*, is_quick: bool) -> dict[str, Any]:
 
 
 def audits(*, is_quick: bool) -> dict[str, Any]:
-    """Return what an audit takes, by the size of the library: minutes for a million images.
+    """Return what an audit takes, by the size of the library: some minutes for a million images.
 
     Raises:
         RuntimeError: it failed, or found something.

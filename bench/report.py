@@ -161,7 +161,10 @@ def _rows(results: dict[str, Any]) -> str:
                 ]
             )
     head = ["row", "", "requests/s", "p50, ms", "p99, ms", "CPU ms", "Calotype's CPU to its", "Calotype's rate to its"]
-    return markdown("All rows: medians of the rounds, and ratios round by round (least, median, most)", head, lines)
+    table = markdown("All rows: medians of the rounds, and ratios round by round (least, median, most)", head, lines)
+    samples = [each for _, peers in _measured(results) for of_peer in peers.values() for each in of_peer]
+    requests, errors = (int(sum(each[key] for each in samples)) for key in ("requests", "errors"))
+    return f"{table}\n{errors} errors in {requests:,} requests.\n"
 
 
 def _starts(results: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """ObjectAudit on files: everything below the root, and a quarantine beside the slots.
 
-    objects/quarantine/{day}/3f/a1/images/{image_id}/{filename}
+    objects/quarantine/{day}/3/f/images/{image_id}/{filename}
 
 A copy in quarantine is a second name of the same file, where the file system has hard links: it takes no room as long
 as the original is there, and keeps the time of its last change. `mv` back to the same path restores it.
 """
-# ruff: noqa: PTH112, PTH114, PTH116, PTH120, PTH208
+# ruff: noqa: PTH116, PTH120
 # (pathlib knows no bytes paths)
 
 import os
@@ -48,7 +48,7 @@ class FilesystemObjectAudit:
         self._disk = disk or Disk()
 
     def objects(self, *, after: str | None = None) -> Iterator[FoundObject]:
-        """See ObjectAudit.objects. Memory grows with the largest folder, of which there are 65,536."""
+        """See ObjectAudit.objects. Memory grows with the largest folder, a slot: a 256th of all images."""
         behind = [] if after is None else _to_path(after).split(b"/")
         with store_failures():
             for path in _files(self._root, behind, skipped=QUARANTINE):
@@ -103,7 +103,7 @@ class FilesystemObjectAudit:
         """See ObjectAudit.purge."""
         removed = 0
         quarantine = self._absolute(QUARANTINE)
-        for name in _sorted_names(quarantine):
+        for name, _ in _sorted_entries(quarantine):
             if (day := _day_of(name)) is not None and day < before.astimezone(UTC).date():
                 removed += self._remove_tree(b"%b/%b" % (quarantine, name))
         return removed
@@ -172,21 +172,23 @@ class FilesystemObjectAudit:
 def _files(root: bytes, behind: list[bytes], *, skipped: bytes = b"", above: bytes = b"") -> Iterator[bytes]:
     """Walk the paths below the root of all that is no folder, sorted name by name, behind a path given in its names."""
     first, *rest = behind or [b""]
-    for name in _sorted_names(root + b"/" + above):
+    for name, is_folder in _sorted_entries(root + b"/" + above):
         if name < first or name == skipped:
             continue
         path = above + name
-        if os.path.isdir(root + b"/" + path) and not os.path.islink(root + b"/" + path):
+        if is_folder:
             yield from _files(root, rest if name == first else [], above=path + b"/")
         elif name != first or rest:
             yield path
 
 
-def _sorted_names(folder: bytes) -> list[bytes]:
+def _sorted_entries(folder: bytes) -> list[tuple[bytes, bool]]:
+    """Return what is in a folder, each with whether it is one itself; what a link leads to is none."""
     try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []  # removed since its name was read
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # removed since its name was read, or a file by now
 
 
 def _owner_of(root: bytes, path: bytes) -> tuple[str | None, ImageId | None]:

@@ -15,6 +15,7 @@ from adapters.sqlite.rows import (
     entry_to_row,
     from_micros,
     image_from_row,
+    tags_from_text,
     to_micros,
 )
 from adapters.sqlite.session import Row, Session
@@ -29,9 +30,16 @@ _BATCH = 500
 
 # ruff: noqa: S608 (statements are put together of constants; what comes from outside is always a parameter)
 _IMAGE = ", ".join(IMAGE_COLUMNS)
-_RECORDS = f"SELECT {_IMAGE} FROM images WHERE image_id > ? ORDER BY image_id LIMIT ?"
+_RECORDS = f"""
+    SELECT {_IMAGE} FROM images WHERE (owner, created_at, image_id) > (?, ?, ?)
+    ORDER BY owner, created_at, image_id LIMIT ?"""
 _RECORD = f"SELECT {_IMAGE} FROM images WHERE image_id = ?"
 _ENTRY = "SELECT 1 FROM reclaim WHERE image_id = ?"
+_STANDING = f"""
+    SELECT EXISTS (SELECT 1 FROM reclaim WHERE image_id = ?1), {_IMAGE}
+    FROM (SELECT 1) LEFT JOIN images ON image_id = ?1"""
+# With the plus it goes by the table, not by the index of ids: a walk of postings finds the records one by the other.
+_TAGS = "SELECT tags FROM images WHERE owner = ? AND created_at = ? AND +image_id = ?"
 _PUT_HOLD = (
     f"INSERT INTO reclaim ({', '.join(RECLAIM_COLUMNS)}, claimant, claimed_until) "
     f"VALUES ({'?, ' * len(RECLAIM_COLUMNS)}?, ?)"
@@ -43,6 +51,7 @@ _POSTINGS = """
     ORDER BY owner, tag, created_at, image_id LIMIT ?"""
 _THE_POSTING = "owner = ? AND tag = ? AND created_at = ? AND image_id = ?"
 _POSTING = f"SELECT 1 FROM postings WHERE {_THE_POSTING}"
+_COUNT_POSTED = "SELECT count(*) FROM postings WHERE owner = ? AND created_at = ? AND image_id = ? AND tag IN ({})"
 _ADD_POSTING = "INSERT OR IGNORE INTO postings (owner, tag, created_at, image_id) VALUES (?, ?, ?, ?)"
 _REMOVE_POSTING = f"DELETE FROM postings WHERE {_THE_POSTING}"
 
@@ -81,12 +90,16 @@ class SqliteRecordAudit:
         return Estimate(*counts)
 
     def records(self, *, after: str | None = None) -> Iterator[tuple[str, Image]]:
-        """See RecordAudit.records. In the order of ids; no transaction is open while the caller works."""
-        last = b"" if after is None else bytes.fromhex(after)
-        while batch := self._session.fetch(_RECORDS, (last, _BATCH)):
+        """See RecordAudit.records. In the order of the table; no transaction is open while the caller works.
+
+        That is the order in which images came, so what is looked at beside each record (its postings, its file) lies
+        near what was looked at before: by id, each would be at another end of the disk.
+        """
+        last = ("", 0, b"") if after is None else _from_position(after)
+        while batch := self._session.fetch(_RECORDS, (*last, _BATCH)):
             for image in map(image_from_row, batch):
-                yield image.image_id.hex, image
-            last = image.image_id.bytes
+                last = _row_of_record(image)
+                yield _to_position(last), image
 
     def postings(self, *, after: str | None = None) -> Iterator[tuple[str, Posting]]:
         """See RecordAudit.postings. In the order of the table; no transaction is open while the caller works."""
@@ -98,13 +111,17 @@ class SqliteRecordAudit:
 
     def standing(self, image_id: ImageId) -> Standing:
         """See RecordAudit.standing."""
-        with self._session.transaction("DEFERRED") as db:
-            return Standing(_record(db, image_id), _has_entry(db, image_id))
+        [(has_entry, *record)] = self._session.fetch(_STANDING, (image_id.bytes,))
+        return Standing(None if record[0] is None else image_from_row(record), bool(has_entry))
 
     def unposted(self, image: Image) -> tuple[Tag, ...]:
         """See RecordAudit.unposted."""
         if not image.tags:
             return ()
+        statement = _COUNT_POSTED.format(", ".join("?" * len(image.tags)))
+        [(posted,)] = self._session.fetch(statement, (*_row_of_record(image), *image.tags))
+        if posted == len(image.tags):
+            return ()  # as it nearly always is, and four statements less
         with self._session.transaction("DEFERRED") as db:
             lacking = tuple(tag for tag in image.tags if not _is_there(db, _row_of(image, tag)))
             # Its record is read again only where something is amiss: in the same transaction, so of the same moment.
@@ -112,6 +129,9 @@ class SqliteRecordAudit:
 
     def is_dangling(self, posting: Posting) -> bool:
         """See RecordAudit.is_dangling."""
+        tags = self._session.fetch(_TAGS, _row_of_record(posting))
+        if any(posting.tag in tags_from_text(text) for (text,) in tags):
+            return False  # as it nearly always is, and without the rest of the record
         with self._session.transaction("DEFERRED") as db:
             return not _is_called_for(db, posting) and _is_there(db, _to_row(posting))
 
@@ -168,6 +188,10 @@ def _is_called_for(db: sqlite3.Connection, posting: Posting) -> bool:
     return image is not None and posting.tag in image.tags and _row_of(image, posting.tag) == _to_row(posting)
 
 
+def _row_of_record(one: Image | Posting) -> Row:
+    return one.owner, to_micros(one.created_at), one.image_id.bytes
+
+
 def _row_of(image: Image, tag: Tag) -> Row:
     return image.owner, tag, to_micros(image.created_at), image.image_id.bytes
 
@@ -183,10 +207,10 @@ def _posting_from_row(row: Row) -> Posting:
 
 
 def _to_position(row: Row) -> str:
-    owner, tag, created_at, id_bytes = row
-    return json.dumps([owner, tag, created_at, id_bytes.hex()])
+    *others, id_bytes = row
+    return json.dumps([*others, id_bytes.hex()])
 
 
 def _from_position(position: str) -> Row:
-    owner, tag, created_at, id_hex = json.loads(position)
-    return owner, tag, created_at, bytes.fromhex(id_hex)
+    *others, id_hex = json.loads(position)
+    return *others, bytes.fromhex(id_hex)

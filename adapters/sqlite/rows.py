@@ -116,7 +116,7 @@ def image_from_row(row: Sequence[Any]) -> Image:
         filename=_trusted(Filename, filename),
         title=_trusted(Title, title),
         description=_trusted(Description, description),
-        tags=_tags_from_text(tags),
+        tags=tags_from_text(tags),
         media_type=_MEDIA_TYPES[media_type],
         size_bytes=size_bytes,
         width=width,
@@ -168,7 +168,8 @@ def _tags_to_text(tags: Sequence[Tag]) -> str:
     return json.dumps(tags, ensure_ascii=False)
 
 
-def _tags_from_text(text: str) -> tuple[Tag, ...]:
+def tags_from_text(text: str) -> tuple[Tag, ...]:
+    """Return the tags in their column."""
     return tuple([_trusted(Tag, tag) for tag in _parse_tags(text)])
 
 

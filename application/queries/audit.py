@@ -101,8 +101,10 @@ class AuditHandler:
 
     def _walk_postings(self, after: str | None) -> Iterator[tuple[str, list[Finding]]]:
         for position, posting in self.records.postings(after=after):
-            wrong = WrongPosting(posting=posting, dangling=True, since=posting.created_at)
-            yield position, [wrong] if self.records.is_dangling(posting) else []
+            if self.records.is_dangling(posting):
+                yield position, [WrongPosting(posting=posting, dangling=True, since=posting.created_at)]
+            else:
+                yield position, []
 
     def _walk_usage(self, after: str | None) -> Iterator[tuple[str, list[Finding]]]:
         for miscount in self.records.miscounts():

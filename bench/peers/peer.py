@@ -15,7 +15,19 @@ class CannotDo(Exception):
     """The peer has no such thing; the message says why."""
 
 
-class Peer(Protocol):
+class Seedable(Protocol):
+    """What can be filled with a library, in a folder that is kept."""
+
+    def schema(self) -> str:
+        """Return what a seeded folder depends on: one that was seeded under another is of no use."""
+        ...
+
+    def seed(self, folder: Path, size: int) -> None:
+        """Fill a folder with a library; the folder is there and empty. It ends with nothing running."""
+        ...
+
+
+class Peer(Seedable, Protocol):
     """A program that keeps people's images."""
 
     @property
@@ -35,14 +47,6 @@ class Peer(Protocol):
 
     def version(self) -> str:
         """Return its version and those of what matters below it."""
-        ...
-
-    def schema(self) -> str:
-        """Return what a seeded folder depends on: one that was seeded under another is of no use."""
-        ...
-
-    def seed(self, folder: Path, size: int) -> None:
-        """Fill a folder with a library; the folder is there and empty. It ends with nothing running."""
         ...
 
     def copy(self, seeded: Path, folder: Path, size: int) -> None:

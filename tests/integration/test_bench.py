@@ -14,7 +14,8 @@ from PIL import Image
 import calotype
 from application.ports import Filter
 from application.queries.audit import Audit
-from bench.library import ONE_IN_10, ONE_IN_40, READER, UNTITLED, jpeg_template, newest
+from bench import growth
+from bench.library import ONE_IN_10, ONE_IN_40, PAGE, READER, UNTITLED, jpeg_template, newest
 from bench.peers.peer import content_check, multipart
 from bench.report import into_page, ratios, spread
 from bench.seed import seed
@@ -24,13 +25,13 @@ from entrypoints.settings import load_settings
 
 
 def test_a_seeded_library_pages_as_foretold_and_audits_clean(tmp_path: Path) -> None:
-    seed(tmp_path, 450)
+    seed(tmp_path, 1020)
 
     with calotype.open(data_dir=tmp_path) as bus:
         foretellings: list[tuple[Filter, object]] = [
-            (calotype.ByTags(calotype.parse_tags([ONE_IN_10])), newest(450, tags=(ONE_IN_10,))),
-            (calotype.ByTitle(calotype.Title(UNTITLED)), newest(450, title=UNTITLED)),
-            (calotype.ByOwner(), newest(450)),
+            (calotype.ByTags(calotype.parse_tags([ONE_IN_10])), newest(1020, tags=(ONE_IN_10,))),
+            (calotype.ByTitle(calotype.Title(UNTITLED)), newest(1020, title=UNTITLED)),
+            (calotype.ByOwner(), newest(1020)),
         ]
         for which, foretold in foretellings:
             page = bus.ask(calotype.ListImages(owner=calotype.UserId(READER), which=which, limit=50))
@@ -39,7 +40,39 @@ def test_a_seeded_library_pages_as_foretold_and_audits_clean(tmp_path: Path) -> 
         with bus.ask(calotype.ReadContent(owner=image.owner, image_id=image.image_id)).open() as body:
             assert Image.open(io.BytesIO(body.read())).size == (image.width, image.height)
     with open_audit(load_settings(data_dir=str(tmp_path))) as (audits, _):
-        assert [step.findings for step in audits.ask(Audit()) if step.findings] == []
+        steps = list(audits.ask(Audit()))
+    assert len(steps) == 1020 * (1 + 1 + 3)  # records, objects, postings
+    assert [step.findings for step in steps if step.findings] == []
+
+
+def test_a_library_seeded_on_aws_pages_as_foretold_and_a_larger_one_asks_for_no_more(tmp_path: Path) -> None:
+    sizes = 60, 90
+    for size in sizes:
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        growth.OnMinistack().seed(folder, size)
+
+    # Each is served by a server of its own, from what another has left on the disk.
+    with growth.opened(tmp_path / "60", 60) as small, growth.opened(tmp_path / "90", 90) as large:
+        spent, more = [[growth.metered(each.clients, ask) for ask in each.asks.values()] for each in (small, large)]
+        table = growth.table([small, large])
+
+    assert [each.requests for each in spent] == [
+        {"Query": 1},
+        {"Query": 1, "BatchGetItem": 1},
+        {"Query": 1},
+        {"GetItem": 1},
+    ]
+    assert [each.requests for each in more] == [each.requests for each in spent]
+    assert spent[0].read_bytes == pytest.approx(more[0].read_bytes, rel=0.05)
+    assert all(name in table for name in small.asks)
+
+
+def test_a_page_that_is_not_the_right_one_ends_a_run_on_aws_too(tmp_path: Path) -> None:
+    growth.OnMinistack().seed(tmp_path, 60)
+
+    with pytest.raises(Wrong, match=f"list page of {PAGE} of 61"), growth.opened(tmp_path, 61):
+        pass
 
 
 def test_two_tags_meet_in_one_of_four_hundred() -> None:

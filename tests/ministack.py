@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import boto3
 import httpx
 
 from adapters.dynamodb import Tables
+from tests.waiting import PATIENCE_S, reserve_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parent.parent
 _PROGRAM = _ROOT / ".venv-ministack" / "bin" / "ministack"
 _REGION = "eu-central-1"
-_START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 20
+_START_TIMEOUT_S = 2 * PATIENCE_S
 
 
 class Ministack:
@@ -38,7 +37,7 @@ class Ministack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = reserve_port(self)
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log"
         # Its own names for these are AWS's, so they are whoever is root there.
@@ -86,7 +85,7 @@ class Ministack:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(_STOP_TIMEOUT_S)
+                self._process.wait(PATIENCE_S)
             finally:
                 self.kill()
 
@@ -119,7 +118,7 @@ class Ministack:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/_ministack/health", timeout=5).status_code == httpx.codes.OK:
+                if httpx.get(f"{self.url}/_ministack/health", timeout=PATIENCE_S).status_code == httpx.codes.OK:
                     return
             time.sleep(0.05)
         self.kill()
@@ -238,10 +237,3 @@ def _policy(name: str) -> str:
     adapted = text.replace(":::image-uploads", ":::image-uploads-*").replace("table/images-", "table/*-images-")
     assert json.loads(adapted) != json.loads(text)
     return adapted
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,8 +12,9 @@ from typing import Self
 
 import pytest
 
+from tests.waiting import PATIENCE_S, reserve_port
+
 URL_VARIABLE = "CALOTYPE_TEST_REDIS_URL"
-_START_TIMEOUT_S = 20
 
 
 class RedisServer:
@@ -23,9 +24,7 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip(f"redis-server is not on the PATH, and {URL_VARIABLE} is not set")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
+        self._port = reserve_port(self)
         self._command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self._command += ["--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,7 +32,7 @@ class RedisServer:
 
     def start(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1) as connection:
                 connection.sendall(b"PING\r\n")
@@ -54,6 +53,12 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def patient(url: str) -> str:
+    """Return the URL of the same Redis, for one who waits for it: half a second is soon over on a loaded machine."""
+    waits = "&".join(f"{name}={PATIENCE_S}" for name in ("timeout", "socket_timeout", "socket_connect_timeout"))
+    return f"{url}{'&' if '?' in url else '?'}{waits}"
 
 
 @contextlib.contextmanager

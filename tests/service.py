@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from tests.waiting import PATIENCE_S, reserve_port
+
 if TYPE_CHECKING:
     from tests.ministack import Account
 
-_START_TIMEOUT_S = 20
-_STOP_TIMEOUT_S = 15
+_START_TIMEOUT_S = 2 * PATIENCE_S
 
 
 class Service:
@@ -40,10 +40,12 @@ class Service:
         """
         self.data_dir = data_dir
         self.workers = workers
-        self.port = _free_port()
+        self.port = reserve_port(self)
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.account = account
+        # What one leaves that is killed is the test's to remove, as all else is.
+        self._temporary = data_dir.parent / f"{data_dir.name}.tmp"
         self._settings = {**(account.environment if account else {}), **(settings or {})}
         self._run_by = list(run_by)
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,12 +56,14 @@ class Service:
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> Self:
+        self._temporary.mkdir(exist_ok=True)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALOTYPE_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._run_by, sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(self.port)],
                 env={
                     **inherited,
+                    "TMPDIR": str(self._temporary),
                     # One client does in seconds here what a user does in a day. Tests of the limits set them.
                     "CALOTYPE_RATE_LIMIT": "off",
                     "CALOTYPE_DATA_DIR": str(self.data_dir),
@@ -79,7 +83,11 @@ class Service:
         """Ask it to end (SIGTERM), and return its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(_STOP_TIMEOUT_S)
+        try:
+            code = self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         self._process = None
         return code
 
@@ -94,7 +102,7 @@ class Service:
     def client(self, user: str | None = "ada") -> httpx.Client:
         """Return a client of this server that is the user, or nobody."""
         headers = {} if user is None else {"X-User-ID": user}
-        return httpx.Client(base_url=self.base_url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.base_url, headers=headers, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -111,16 +119,9 @@ class Service:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.base_url}/health/ready").status_code == 200:
+                if httpx.get(f"{self.base_url}/health/ready", timeout=PATIENCE_S).status_code == 200:
                     return
             time.sleep(0.05)
         log = self.log.read_text(errors="replace")[-4000:]
         self.kill()
         raise RuntimeError(f"the server did not start:\n{log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -15,6 +15,7 @@ from tests.e2e.client import Api, Footprint, footprint
 from tests.ministack import Account, Aws
 from tests.ministack import aws as open_aws
 from tests.service import Service
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +103,7 @@ def leaves_nothing(service: Service, api: Api) -> Iterator[None]:
 
 def _settled(service: Service, expected: Footprint) -> Footprint:
     # The server closes a file that nobody waits for a moment after its client is gone.
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + PATIENCE_S
     while (now := footprint(service)) != expected and time.monotonic() < deadline:
         time.sleep(0.02)
     return now

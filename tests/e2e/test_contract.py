@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests import issuer
+from tests.e2e.client import fetch
 from tests.service import Service
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +30,7 @@ def test_the_api_does_what_its_document_says(open_service: Callable[..., Service
     print(f"FUZZ_SEED={_SEED}", flush=True)  # noqa: T201 (for whoever stops `make fuzz` half-way)
     with open_service(settings=_settings_for_tokens(tmp_path)) as service:
         run = _schemathesis(service, tmp_path)
-        described = httpx.get(f"{service.base_url}/openapi.json").json()
+        described = fetch(f"{service.base_url}/openapi.json").json()
         log = service.log.read_text()
     print(run.stdout)  # noqa: T201 (shown when something fails, and by `make fuzz`)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -3,25 +3,24 @@
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests import pictures
-from tests.e2e.client import Api, Document, document, footprint, problem, readiness
+from tests.e2e.client import Api, Document, document, fetch, footprint, problem, readiness
 from tests.service import Service
+from tests.waiting import eventually
 
 DISK_BYTES = 8 * 1024 * 1024
 PAGE_BYTES = 4096
 SPOOLED = pictures.big_jpeg(700_000)
 """Large enough to be spooled to the disk before it is stored there."""
 SMALL = pictures.jpeg()
-# What an attempt leaves behind is due after two seconds, so that a test can see it go.
-SETTINGS = {"CALOTYPE_RESERVATION_TTL_S": "2", "CALOTYPE_SWEEP_INTERVAL_S": "1"}
+# What an attempt leaves behind is due soon, so that a test can see it go; not before a slow one has ended.
+SWEPT_SOON = {"CALOTYPE_RESERVATION_TTL_S": "10", "CALOTYPE_SWEEP_INTERVAL_S": "1"}
 
 
 class SmallDisk:
@@ -56,8 +55,8 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @contextmanager
-def served(data_dir: Path, *, run_by: Sequence[str] = ()) -> Iterator[Api]:
-    with Service(data_dir, settings=SETTINGS, run_by=run_by) as service, closing(Api(service, "ada")) as api:
+def served(data_dir: Path, *, settings: Mapping[str, str] | None = None, run_by: Sequence[str] = ()) -> Iterator[Api]:
+    with Service(data_dir, settings=settings, run_by=run_by) as service, closing(Api(service, "ada")) as api:
         yield api
 
 
@@ -69,14 +68,7 @@ def assert_reads_go_on(api: Api, image: Document, content: bytes) -> None:
     assert api.get(image["image_id"]).content == content
     assert api.get(image["image_id"], Range="bytes=0-9").content == content[:10]
     assert document(api.metadata(image["image_id"]))["sha256"] == image["sha256"]
-    assert httpx.get(image["presigned_url"]).content == content
-
-
-def eventually(holds: Callable[[], bool], *, within_s: float = 15) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return held
+    assert fetch(image["presigned_url"]).content == content
 
 
 @pytest.mark.parametrize(
@@ -86,7 +78,7 @@ def eventually(holds: Callable[[], bool], *, within_s: float = 15) -> bool:
 def test_a_disk_that_gets_full_at_any_point_of_an_upload_fails_it_and_nothing_else(
     small_disk: SmallDisk, content: bytes, step_bytes: int
 ) -> None:
-    with served(small_disk.folder) as api:
+    with served(small_disk.folder, settings=SWEPT_SOON) as api:
         kept = api.uploaded(SMALL, "kept.jpg")
         free_bytes, statuses = 0, [0]
         # Room for the spool, then for the object too, then for the catalog: until it is enough for all of them.
@@ -183,7 +175,8 @@ def test_a_folder_that_cannot_be_written_fails_uploads_and_nothing_else(
             assert_reads_go_on(api, kept, SMALL)
             assert api.ids() == [kept["image_id"]]
             readiness(api.service, 503)
-        assert footprint(api.service) == before
+        # A file that nobody waits for is closed a moment after the answer.
+        assert eventually(lambda: footprint(api.service) == before), footprint(api.service)
         assert api.uploaded(content)["size_bytes"] == len(content)
         readiness(api.service, 200)
 
@@ -230,7 +223,7 @@ def test_a_byte_that_changed_on_the_disk_is_never_given_out(
     for _ in range(2):
         problem(on_files.get(image["image_id"]), 500, "object_damaged")
         problem(on_files.get(image["image_id"], Range="bytes=0-9"), 500, "object_damaged")
-        problem(httpx.get(image["presigned_url"]), 500, "object_damaged")
+        problem(fetch(image["presigned_url"]), 500, "object_damaged")
     assert on_files.head(image["image_id"]).status_code == 200
     assert document(on_files.metadata(image["image_id"]))["sha256"] == image["sha256"]
     assert_reads_go_on(on_files, other, SMALL)
@@ -253,6 +246,6 @@ def test_an_object_that_is_not_there_as_it_was_is_never_given_out(on_files: Api,
             path.unlink()
             path.mkdir()
     problem(on_files.get(image["image_id"]), 500, "object_damaged")
-    answer = httpx.get(image["presigned_url"])
+    answer = fetch(image["presigned_url"])
     assert answer.status_code == (500 if damage in {"cut", "longer"} else 404)
     assert on_files.get(image["image_id"]).status_code == 500

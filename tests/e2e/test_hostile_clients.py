@@ -6,6 +6,7 @@ several times that.
 """
 
 import contextlib
+import http.client
 import re
 import socket
 import struct
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +29,6 @@ from tests.e2e.client import (
     FORM_TYPE,
     IMAGES,
     Api,
-    Footprint,
     Part,
     answer_from,
     connection,
@@ -43,51 +44,98 @@ from tests.e2e.client import (
     text_part,
     upload_head,
 )
+from tests.e2e.conftest import NewAccount
 from tests.service import Service
+from tests.waiting import PATIENCE_S, eventually, wait_until
 
 MIB = 1024 * 1024
 MEMORY_MARGIN_BYTES = 64 * MIB
-THREADS_MARGIN = 8
-TIMEOUT_S = 2  # of a head, and of a client that stalls
-GONE_WITHIN_S = 20
+# Those of its pools that may have ended for want of work: eight for calls, eight that send files, probes, the log.
+THREADS_MARGIN = 20
+TIMEOUT_S = 2  # of a head, or of a client that stalls
+HOUR_S = "3600"
 _ESTABLISHED = "01"
 
 
 # ---- the service, and what is watched
 
 
-@pytest.fixture(scope="module")
-def besieged(
-    new_account: Callable[[], object], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Service]:
-    """A service with little patience, warm: all its threads run, and its memory is what work makes of it."""
-    del request
-    root = tmp_path_factory.mktemp("besieged")
+@contextlib.contextmanager
+def _warm_service(root: Path, new_account: NewAccount, **settings: str) -> Iterator[Service]:
+    """A service with all the time in the world, but for what is set. All its threads run, and its memory is warm."""
     (root / "tmp").mkdir()
-    settings = {
+    patient = {
         "TMPDIR": str(root / "tmp"),
         "CALOTYPE_SWEEP_INTERVAL_S": "86400",
-        "CALOTYPE_KEEP_ALIVE_S": str(TIMEOUT_S),
-        "CALOTYPE_STALL_TIMEOUT_S": str(TIMEOUT_S),
+        "CALOTYPE_KEEP_ALIVE_S": HOUR_S,
+        "CALOTYPE_STALL_TIMEOUT_S": HOUR_S,
         "CALOTYPE_THREADS": "8",
         "CALOTYPE_LOG_FORMAT": "json",
     }
-    with Service(root / "data", account=new_account(), settings=settings) as service:  # type: ignore[arg-type]
+    with Service(root / "data", account=new_account(), settings={**patient, **settings}) as service:
         _warm(service)
+        yield service
+
+
+# Each with little patience for one thing only: a test that is held up itself must not run into a time-out of another.
+
+
+@pytest.fixture(scope="module")
+def besieged(new_account: NewAccount, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that waits for everybody."""
+    with _warm_service(tmp_path_factory.mktemp("besieged"), new_account) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def wants_heads(new_account: NewAccount, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with little patience for heads, and between requests."""
+    settings = {"CALOTYPE_KEEP_ALIVE_S": str(TIMEOUT_S)}
+    with _warm_service(tmp_path_factory.mktemp("heads"), new_account, **settings) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def wants_progress(new_account: NewAccount, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with little patience for bodies that don't come, and for answers that nobody takes."""
+    settings = {"CALOTYPE_STALL_TIMEOUT_S": str(TIMEOUT_S)}
+    with _warm_service(tmp_path_factory.mktemp("progress"), new_account, **settings) as service:
         yield service
 
 
 def _warm(service: Service) -> None:
     def work(number: int) -> None:
-        api = Api(service, f"warm-{number}")
+        user = f"warm-{number}"
         for _ in range(2):
-            image = api.uploaded(pictures.big_jpeg(2 * MIB))
-            for headers in ({}, {"Range": "bytes=1-"}):
-                assert api.get(image["image_id"], **headers).status_code in {200, 206}
-        api.close()
+            image_id = _uploaded(service, user, pictures.big_jpeg(2 * MIB))
+            assert _in_time(service, user, partial(Api.get, image_id=image_id)).is_success
+            assert _in_time(service, user, partial(Api.get, image_id=image_id, Range="bytes=1-")).is_success
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
+
+
+def _uploaded(service: Service, user: str, content: bytes) -> str:
+    return str(document(_in_time(service, user, partial(Api.upload, content=content)), 201)["image_id"])
+
+
+def _in_time(service: Service, user: str, ask: Callable[[Api], httpx.Response]) -> httpx.Response:
+    """Ask, each time over another connection, until a machine that stood still did not make it too slow an asking."""
+    answers: list[httpx.Response] = []
+
+    def was_in_time() -> bool:
+        begun = time.monotonic()
+        try:
+            with contextlib.closing(Api(service, user)) as api:
+                answers.append(ask(api))
+        except httpx.TransportError:
+            if time.monotonic() - begun < 1:
+                raise
+            return False
+        return answers[-1].status_code != httpx.codes.REQUEST_TIMEOUT
+
+    wait_until(was_in_time)
+    return answers[-1]
 
 
 @pytest.fixture
@@ -114,9 +162,7 @@ class Siege:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        deadline = time.monotonic() + GONE_WITHIN_S
-        while not (self.served or self.failed) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: bool(self.served or self.failed))
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -126,7 +172,8 @@ class Siege:
         assert self.served
         assert self._most_bytes - self._before_bytes < MEMORY_MARGIN_BYTES
         assert self._most_threads - self._before_threads <= THREADS_MARGIN
-        assert _settled(lambda: footprint(self._service), self._before) == self._before
+        if not eventually(lambda: footprint(self._service) == self._before):
+            assert footprint(self._service) == self._before
 
     def _watch(self) -> None:
         while not self._over.wait(0.05):
@@ -134,14 +181,17 @@ class Siege:
             self._most_threads = max(self._most_threads, _threads(self._service))
 
     def _use(self) -> None:
-        api = Api(self._service, "bystander")
         while not self._over.wait(0.1):
+            begun = time.monotonic()
             try:
-                document(api.http.get(IMAGES))
+                # A connection that was kept may be ended by either side at any moment.
+                with contextlib.closing(Api(self._service, "bystander")) as api:
+                    document(api.http.get(IMAGES))
                 self.served += 1
             except (httpx.TransportError, AssertionError) as error:
-                self.failed.append(repr(error))
-        api.close()
+                # Whoever was held up for so long between connecting and asking is not served any better than others.
+                if time.monotonic() - begun < TIMEOUT_S or isinstance(error, httpx.TimeoutException):
+                    self.failed.append(repr(error))
 
 
 def _threads(service: Service) -> int:
@@ -155,17 +205,11 @@ def _threads(service: Service) -> int:
 def _sockets(service: Service) -> int:
     total = 0
     for pid in processes(service):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                total += str(descriptor.readlink()).startswith("socket:")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    total += str(descriptor.readlink()).startswith("socket:")
     return total
-
-
-def _settled(look: Callable[[], Footprint], expected: Footprint) -> Footprint:
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while (now := look()) != expected and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return now
 
 
 @contextlib.contextmanager
@@ -178,20 +222,20 @@ def dribble(sockets: Sequence[socket.socket], piece: Callable[[], bytes], *, eve
     """Send a piece over each connection, and another, until the service has ended them all; return what each got."""
     got = dict.fromkeys(sockets, b"")
     left = set(sockets)
-    deadline = time.monotonic() + GONE_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     for raw in sockets:
         raw.setblocking(False)
     while left and time.monotonic() < deadline:
         for raw in list(left):
             try:
                 with contextlib.suppress(BlockingIOError):
-                    raw.send(piece())
-                with contextlib.suppress(BlockingIOError):
                     while answer := raw.recv(65536):
                         got[raw] += answer
                     left.discard(raw)
             except OSError:
                 left.discard(raw)
+            with contextlib.suppress(OSError):  # what came before it ended is read in the next round
+                raw.send(piece())
         time.sleep(every_s)
     assert not left, f"{len(left)} connections are still open"
     return list(got.values())
@@ -227,33 +271,51 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 
 
 @embedded_alone
-def test_heads_that_dribble_end_in_time_and_hold_nobody_up(besieged: Service) -> None:
+def test_heads_that_dribble_end_in_time_and_hold_nobody_up(wants_heads: Service) -> None:
     names = iter(range(10**9))
-    with Siege(besieged), many(besieged, 400) as sockets:
+    with Siege(wants_heads), many(wants_heads, 400) as sockets:
         for raw in sockets:
-            raw.sendall(HEALTH)
+            with contextlib.suppress(ConnectionError):  # those that had to wait for this may have ended by now
+                raw.sendall(HEALTH)
         assert set(dribble(sockets, lambda: b"X-%d: a\r\n" % next(names))) == {b""}
 
 
 @embedded_alone
-def test_connections_that_say_nothing_end_in_time(besieged: Service) -> None:
-    with Siege(besieged), many(besieged, 400) as sockets:
+def test_connections_that_say_nothing_end_in_time(wants_heads: Service) -> None:
+    with Siege(wants_heads), many(wants_heads, 400) as sockets:
         assert set(dribble(sockets, lambda: b"")) == {b""}
 
 
 @embedded_alone
-def test_kept_connections_that_say_no_more_end_in_time(besieged: Service) -> None:
-    with Siege(besieged), many(besieged, 100) as sockets:
-        for raw in sockets:
+def test_kept_connections_that_say_no_more_end_in_time(wants_heads: Service) -> None:
+    with Siege(wants_heads), contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_kept(wants_heads)) for _ in range(100)]
+        assert set(dribble(sockets, lambda: b"")) == {b""}
+
+
+def _kept(service: Service) -> socket.socket:
+    """Return a connection over which a request was answered."""
+    kept: list[socket.socket] = []
+
+    def answered() -> bool:
+        raw = connection(service)
+        try:
             raw.sendall(HEALTH + b"\r\n")
-        for got in dribble(sockets, lambda: b""):
-            assert statuses(got) == [200]
+            assert answer_from(raw).status_code == 200
+        except (ConnectionError, http.client.HTTPException):  # held up for too long between connecting and asking
+            raw.close()
+            return False
+        kept.append(raw)
+        return True
+
+    wait_until(answered)
+    return kept[0]
 
 
-def test_bodies_that_dribble_are_told_so_and_leave_nothing(besieged: Service) -> None:
+def test_bodies_that_dribble_are_told_so_and_leave_nothing(wants_progress: Service) -> None:
     """Each has sent enough to be in a file by now. One of them is another's upload that is merely slow."""
     body = form([file_part(pictures.big_jpeg(2 * MIB))])
-    with Siege(besieged), many(besieged, 24) as sockets:
+    with Siege(wants_progress), many(wants_progress, 24) as sockets:
         for number, raw in enumerate(sockets):
             raw.sendall(crlf(upload_head(f"slow-{number}", len(body))) + b"\r\n" + body[: MIB + 1])
         for got in dribble(sockets, lambda: b"x"):
@@ -263,51 +325,55 @@ def test_bodies_that_dribble_are_told_so_and_leave_nothing(besieged: Service) ->
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"title": "'])
-def test_a_small_body_that_does_not_come_is_told_so(besieged: Service, user: str, sent: bytes) -> None:
+def test_a_small_body_that_does_not_come_is_told_so(wants_progress: Service, user: str, sent: bytes) -> None:
     head = f"PUT {IMAGES}/{uuid.uuid4()} HTTP/1.1\nHost: x\nX-User-ID: {user}\nContent-Type: application/json\n"
-    with Siege(besieged), connection(besieged) as raw:
+    with Siege(wants_progress), connection(wants_progress) as raw:
         raw.sendall(crlf(f"{head}Content-Length: 100\n".encode()) + b"\r\n" + sent)
         problem(answer_from(raw), 408, "request_timeout")
         assert rest_of(raw) == b""
 
 
-def test_leave_to_send_that_is_not_taken_ends_in_time(besieged: Service, user: str) -> None:
-    with Siege(besieged), connection(besieged) as raw:
+def test_leave_to_send_that_is_not_taken_ends_in_time(wants_progress: Service, user: str) -> None:
+    with Siege(wants_progress), connection(wants_progress) as raw:
         raw.sendall(crlf(upload_head(user, 1000, "Expect: 100-continue")) + b"\r\n")
         got = rest_of(raw)
         assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 ")
 
 
-def test_an_upload_that_is_slow_but_moves_on_succeeds(besieged: Service, user: str) -> None:
+def test_an_upload_that_is_slow_but_moves_on_succeeds(wants_progress: Service, user: str) -> None:
     body = form([file_part(pictures.big_jpeg(400 * 1024))])
-    with connection(besieged) as raw:
-        raw.sendall(crlf(upload_head(user, len(body))) + b"\r\n")
-        step = len(body) // 10 + 1
-        begun = time.monotonic()
-        for at in range(0, len(body), step):  # 40 KiB every 0.3 s, where 32 KiB a second are asked for
-            raw.sendall(body[at : at + step])
-            time.sleep(0.3)
-        assert time.monotonic() - begun > TIMEOUT_S
-        assert answer_from(raw).status_code == 201
+
+    def accepted() -> bool:
+        with connection(wants_progress) as raw, contextlib.suppress(ConnectionError, http.client.HTTPException):
+            raw.sendall(crlf(upload_head(user, len(body))) + b"\r\n")
+            step = len(body) // 10 + 1
+            begun = time.monotonic()
+            for at in range(0, len(body), step):  # 40 KiB every 0.3 s, where 32 KiB a second are asked for
+                raw.sendall(body[at : at + step])
+                time.sleep(0.3)
+            assert time.monotonic() - begun > TIMEOUT_S
+            return answer_from(raw).status_code == 201
+        return False
+
+    # A machine may stand still for so long that the client does not move on; not each time.
+    wait_until(accepted)
 
 
 @pytest.mark.parametrize("asks", ["", "Range: bytes=1-\r\n"])
-def test_whoever_stops_reading_is_given_up(besieged: Service, user: str, asks: str) -> None:
+def test_whoever_stops_reading_is_given_up(wants_progress: Service, user: str, asks: str) -> None:
     """Sent as a file by the server, and, as a range or from S3, in pieces by the application."""
-    api = Api(besieged, user)
-    image_id = api.uploaded(pictures.big_jpeg(12 * MIB))["image_id"]
+    image_id = _uploaded(wants_progress, user, pictures.big_jpeg(12 * MIB))
     request = f"GET {IMAGES}/{image_id} HTTP/1.1\r\nHost: x\r\nX-User-ID: {user}\r\n{asks}\r\n".encode()
-    with Siege(besieged):
-        before = _sockets(besieged)
-        with many(besieged, 8, receive_buffer=4096) as sockets:
+    with Siege(wants_progress), connection(wants_progress) as idle:
+        before = _sockets(wants_progress)
+        with many(wants_progress, 8, receive_buffer=4096) as sockets:
             for raw in sockets:
                 raw.sendall(request)
             assert all(raw.recv(12).startswith(b"HTTP/1.1 20") for raw in sockets)
-            assert _held(besieged, sockets) == len(sockets)
             # None of the clients does anything, and yet they are given up; and with them the connections to S3.
-            assert _fewer(lambda: _held(besieged, sockets), 0) == 0
-            assert _fewer(lambda: _sockets(besieged), before + 4) <= before + 4
-    api.close()
+            wait_until(lambda: _held(wants_progress, sockets) == 0)
+            wait_until(lambda: _sockets(wants_progress) <= before + 4)
+        assert _held(wants_progress, [idle]) == 1  # so it would have been seen
 
 
 def _held(service: Service, sockets: Sequence[socket.socket]) -> int:
@@ -319,13 +385,6 @@ def _held(service: Service, sockets: Sequence[socket.socket]) -> int:
         of_service = int(local.partition(":")[2], 16) == service.port
         held += of_service and int(remote.partition(":")[2], 16) in ports and state == _ESTABLISHED
     return held
-
-
-def _fewer(look: Callable[[], int], most: int) -> int:
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while (now := look()) > most and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return now
 
 
 # ---- gone
@@ -358,7 +417,7 @@ def test_clients_that_vanish_in_mid_download_leave_nothing(besieged: Service, us
             if number % 2:
                 reset(raw)
             raw.close()
-        assert _fewer(lambda: _sockets(besieged), before + 4) <= before + 4
+        wait_until(lambda: _sockets(besieged) <= before + 4)
     api.close()
 
 
@@ -391,7 +450,6 @@ def test_an_endless_body_is_read_only_so_far(besieged: Service, user: str) -> No
         raw.sendall(crlf(upload_head(user, None)) + b"\r\n")
         first = form([file_part(b"")]).removesuffix(f"\r\n--{BOUNDARY}--\r\n".encode())
         raw.sendall(b"%x\r\n%b\r\n" % (len(first), first))
-        raw.settimeout(GONE_WITHIN_S)
         with contextlib.suppress(ConnectionError):
             while sent < 1000 * MIB:
                 raw.sendall(chunk)
@@ -549,12 +607,14 @@ def test_pipelined_requests_are_answered_in_their_order(besieged: Service, user:
 
 
 @embedded_alone
-def test_whoever_pipelines_and_never_reads_is_given_up(besieged: Service, user: str) -> None:
+def test_whoever_pipelines_and_never_reads_is_given_up(wants_progress: Service, user: str) -> None:
     request = f"GET {IMAGES} HTTP/1.1\r\nHost: x\r\nX-User-ID: {user}\r\n\r\n".encode() * 1000
-    with Siege(besieged), connection(besieged, receive_buffer=4096) as raw:
-        raw.settimeout(GONE_WITHIN_S)
-        with pytest.raises(ConnectionError):
-            raw.sendall(request * 1000)
+    with (
+        Siege(wants_progress),
+        connection(wants_progress, receive_buffer=4096) as raw,
+        pytest.raises(ConnectionError),
+    ):
+        raw.sendall(request * 1000)
 
 
 def test_a_client_that_closes_its_side_gets_its_whole_answer_or_none(besieged: Service, user: str) -> None:
@@ -592,14 +652,15 @@ def test_connections_past_the_bound_wait_for_others_to_end(
         with many(service, 120):
             time.sleep(0.5)
             assert _sockets(service) <= idle + 51
-            api = Api(service, "ann")
-            document(api.upload(), 201)  # once those before it were waited for in vain
-            api.close()
+            document(_in_time(service, "ann", Api.upload), 201)  # once those before it were waited for in vain
 
 
 @embedded_alone
-def test_an_answer_to_nobody_leaves_no_trace_in_the_log(besieged: Service) -> None:
+def test_an_answer_to_nobody_leaves_no_trace_in_the_log(
+    besieged: Service, wants_heads: Service, wants_progress: Service
+) -> None:
     """Whoever makes clients vanish must not be able to fill the disk with traces."""
-    assert b"Traceback" not in besieged.log.read_bytes()
-    assert b'"exception"' not in besieged.log.read_bytes()
-    assert besieged.log.stat().st_size < 4 * MIB
+    for service in (besieged, wants_heads, wants_progress):
+        assert b"Traceback" not in service.log.read_bytes()
+        assert b'"exception"' not in service.log.read_bytes()
+        assert service.log.stat().st_size < 4 * MIB

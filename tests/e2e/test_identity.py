@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +15,11 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.e2e.client import IMAGES, check_problem, document, embedded_alone, files_at_rest, problem
+from tests.e2e.client import IMAGES, check_problem, document, embedded_alone, fetch, files_at_rest, problem
 from tests.issuer import AUDIENCE, ISSUER, IssuerServer, key_set, public_jwk, token
 from tests.service import Service
 from tests.signer import SECRETS, sign
+from tests.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET, NEXT_SECRET = "s" * 32, "n" * 32
@@ -30,7 +30,7 @@ def _client(service: Service, **headers: str) -> httpx.Client:
     return httpx.Client(
         base_url=service.base_url,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
-        timeout=30,
+        timeout=PATIENCE_S,
         event_hooks={"response": [_check]},
     )
 
@@ -43,7 +43,7 @@ def _check(response: httpx.Response) -> None:
 
 def _scheme(service: Service) -> dict[str, Any]:
     """Return what the server says that requests have to carry."""
-    described = httpx.get(f"{service.base_url}/openapi.json").json()
+    described = fetch(f"{service.base_url}/openapi.json").json()
     schemes: dict[str, Any] = described["components"]["securitySchemes"]
     assert described["security"] == [{name: [] for name in schemes}]
     return schemes
@@ -51,13 +51,14 @@ def _scheme(service: Service) -> dict[str, Any]:
 
 def _serve(tmp_path: Path, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a server that must not start."""
+    service = Service(tmp_path / "data")  # for its port
     return subprocess.run(
-        [sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(_free_port()), *args],
+        [sys.executable, "-m", "entrypoints.cli", "serve", "--port", str(service.port), *args],
         env={**_environment(tmp_path), **settings},
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -69,15 +70,9 @@ def _environment(tmp_path: Path) -> dict[str, str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/live", timeout=10).is_success
+        return fetch(f"{url}/health/live").is_success
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- a gateway says it
@@ -117,7 +112,8 @@ def test_an_address_that_others_reach_is_refused_unless_said_otherwise(tmp_path:
 
 
 def test_a_flag_says_that_the_network_is_trusted(tmp_path: Path) -> None:
-    everywhere, port = "0.0.0.0", str(_free_port())  # noqa: S104 (for a moment)
+    service = Service(tmp_path / "data")  # for its port, and the folder
+    everywhere, port = "0.0.0.0", str(service.port)  # noqa: S104 (for a moment)
     log = tmp_path / "log"
     with (
         log.open("wb") as output,
@@ -138,15 +134,12 @@ def test_a_flag_says_that_the_network_is_trusted(tmp_path: Path) -> None:
             stderr=output,
         ) as process,
     ):
-        deadline = time.monotonic() + 60
         # It says so a moment before it listens to signals.
-        while not _answers(f"http://127.0.0.1:{port}"):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: _answers(service.base_url) or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
         assert "Calotype serves" in log.read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_a_secret_that_can_not_be_used_is_refused_and_not_shown(tmp_path: Path) -> None:
@@ -178,13 +171,6 @@ def _jwt_settings(issuer: IssuerServer, **more: str) -> dict[str, str]:
 
 def _bearer(service: Service, given: str) -> httpx.Client:
     return _client(service, Authorization=f"Bearer {given}")
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @embedded_alone
@@ -240,14 +226,14 @@ def test_keys_are_rotated_and_the_issuer_may_be_away(open_service: OpenService, 
         assert old.get(IMAGES).status_code == 200
         # A new key is believed; an old one as long as the issuer says so, also for tokens that were checked before.
         issuer.body = key_set(public_jwk("one"), public_jwk("two"))
-        _until(lambda: new.get(IMAGES).status_code == 200)
+        wait_until(lambda: new.get(IMAGES).status_code == 200)
         assert old.get(IMAGES).status_code == 200
         issuer.body = key_set(public_jwk("two"))
-        _until(lambda: old.get(IMAGES).status_code == 401)
+        wait_until(lambda: old.get(IMAGES).status_code == 401)
         # While the issuer is away, whom it vouched for is served.
         issuer.status = 500
         asked = issuer.asked
-        _until(lambda: issuer.asked > asked + 1)
+        wait_until(lambda: issuer.asked > asked + 1)
         assert new.get(IMAGES).status_code == 200
         # A start without it is one at which nobody can tell: a client shall come back, not log out.
         service.kill()
@@ -256,7 +242,7 @@ def test_keys_are_rotated_and_the_issuer_may_be_away(open_service: OpenService, 
         assert int(refused.headers["retry-after"]) >= 1
         problem(refused, 503, "identity_unavailable")
         issuer.status = 200
-        _until(lambda: new.get(IMAGES).status_code == 200)
+        wait_until(lambda: new.get(IMAGES).status_code == 200)
 
 
 def _cli(service: Service, given: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -267,7 +253,7 @@ def _cli(service: Service, given: str, *args: str) -> subprocess.CompletedProces
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

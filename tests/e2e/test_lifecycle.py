@@ -32,6 +32,7 @@ from tests.e2e.client import (
     upload_head,
 )
 from tests.service import Service
+from tests.waiting import PATIENCE_S, wait_until
 
 MIB = 1024 * 1024
 
@@ -79,49 +80,65 @@ def test_stopped_and_started_all_is_as_it_was(own: Service) -> None:
 
 
 def test_on_sigterm_what_is_in_flight_ends_and_then_the_process_does(open_service: Callable[..., Service]) -> None:
-    picture = pictures.big_jpeg(20 * MIB)
-    body = form([file_part(picture)])
-    with open_service(workers=2) as service, ThreadPoolExecutor(1) as pool:
+    picture = pictures.big_jpeg(12 * MIB)
+    with open_service(workers=2) as service:
         api = Api(service, "ann")
         stored = api.uploaded(picture)
-        api.close()
-        with connection(service) as up, connection(service, receive_buffer=64 * 1024) as down:
-            up.sendall(upload_head("ann", len(body)).replace(b"\n", b"\r\n") + b"\r\n" + body[: len(body) // 2])
-            down.sendall(_get(f"{IMAGES}/{stored['image_id']}"))
-            answer = http.client.HTTPResponse(down)
-            answer.begin()
-            received = answer.read(MIB)
-            stopped = pool.submit(_stop, service)
-            time.sleep(1)
-
-            assert not stopped.done()
-            up.sendall(body[len(body) // 2 :])
-            uploaded = answer_from(up)
-            while piece := answer.read(MIB):
-                received += piece
-                time.sleep(0.02)
-
-        assert (uploaded.status_code, uploaded.json()["size_bytes"]) == (201, len(picture))
-        assert received == picture
-        code, took_s = stopped.result(10)
-        assert code == 0
-        assert took_s < 10
+        uploaded: Document | None = None
+        while uploaded is None:
+            cut_off = service.log.read_text().count(CUT_OFF)
+            try:
+                uploaded = _ended_with_an_upload_and_a_download(service, picture, stored["image_id"])
+            except (OSError, http.client.HTTPException):
+                # Where a machine is so slow that the grace was over before the requests were: again.
+                assert cut_off < service.log.read_text().count(CUT_OFF) < 5
+                service.start()
         assert "Traceback" not in service.log.read_text()
         service.start()
-        again = Api(service, "ann")
-        assert again.ids() == [uploaded.json()["image_id"], stored["image_id"]]
-        again.close()
+        assert {uploaded["image_id"], stored["image_id"]} <= set(api.ids())
+        api.close()
 
 
-def test_whoever_never_ends_does_not_keep_the_process(own: Service) -> None:
+CUT_OFF = "after it refused to gracefully stop"
+
+
+def _ended_with_an_upload_and_a_download(service: Service, picture: bytes, image_id: str) -> Document:
+    """Stop it in the middle of both, which both succeed; return the new image."""
+    body = form([file_part(picture)])
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connection(service) as up,
+        connection(service, receive_buffer=64 * 1024) as down,
+    ):
+        up.sendall(upload_head("ann", len(body)).replace(b"\n", b"\r\n") + b"\r\n" + body[: len(body) // 2])
+        down.sendall(_get(f"{IMAGES}/{image_id}"))
+        answer = http.client.HTTPResponse(down)
+        answer.begin()
+        received = answer.read(MIB)
+        stopped = pool.submit(service.stop)
+        wait_until(lambda: not _listens(service))
+        time.sleep(1)
+
+        assert not stopped.done()
+        up.sendall(body[len(body) // 2 :])
+        uploaded = answer_from(up)
+        received += answer.read()
+
+    assert (uploaded.status_code, uploaded.json()["size_bytes"]) == (201, len(picture))
+    assert received == picture
+    assert stopped.result() == 0
+    image: Document = uploaded.json()
+    return image
+
+
+def test_whoever_never_ends_does_not_keep_the_process(open_service: Callable[..., Service]) -> None:
+    # No other time-out would end what the client does not: only the grace of those in flight is over within minutes.
+    own = open_service(settings={"CALOTYPE_STALL_TIMEOUT_S": "3600", "CALOTYPE_KEEP_ALIVE_S": "3600"})
     with own, connection(own) as stuck, connection(own) as idle:
         stuck.sendall(upload_head("ann", 1000).replace(b"\n", b"\r\n") + b"\r\n" + b"--")
         idle.sendall(_get("/health/live"))
         assert _status_of(idle) == 200
-        time.sleep(0.2)
-        begun = time.monotonic()
         own.stop()
-        assert time.monotonic() - begun < 10
 
 
 def test_a_killed_server_lost_nothing_that_it_acknowledged(own: Service) -> None:
@@ -143,7 +160,7 @@ def test_a_killed_server_lost_nothing_that_it_acknowledged(own: Service) -> None
 
         with ThreadPoolExecutor(4) as pool:
             uploads = [pool.submit(upload, number) for number in range(4)]
-            _wait_until(lambda: len(acknowledged) > 8)
+            wait_until(lambda: len(acknowledged) > 8)
             own.kill()
             killed.set()
             for each in uploads:
@@ -174,7 +191,7 @@ def test_a_server_killed_in_the_middle_of_uploads_leaves_no_temporary_files(own:
         before = footprint(own).files
         with connection(own) as up:
             up.sendall(upload_head("ann", len(body)).replace(b"\n", b"\r\n") + b"\r\n" + body[: 10 * MIB])
-            _wait_until(lambda: footprint(own).unnamed == 1)
+            wait_until(lambda: footprint(own).unnamed == 1)
             own.kill()
         assert files_at_rest(own) == before
 
@@ -195,9 +212,14 @@ def test_several_workers_are_one_service(open_service: Callable[..., Service]) -
 
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(ask, range(24))) == {("Shared", pictures.jpeg())}
-        _wait_until(lambda: not _files_of(service, doomed))
-        counted = [line for line in api.http.get("/metrics").text.splitlines() if "/api/v1/images/{image_id" in line]
-        assert any(float(line.rpartition(" ")[2]) >= 24 for line in counted)
+        wait_until(lambda: not _files_of(service, doomed))
+
+        def all_are_counted() -> bool:
+            page = api.http.get("/metrics").text.splitlines()
+            counted = [line for line in page if "/api/v1/images/{image_id" in line]
+            return any(float(line.rpartition(" ")[2]) >= 24 for line in counted)
+
+        wait_until(all_are_counted)  # whichever worker is asked, and whichever has answered
         api.close()
         assert service.stop() == 0
         assert "Traceback" not in service.log.read_text()
@@ -209,7 +231,7 @@ def test_what_is_deleted_for_good_is_swept_from_the_disk_and_what_is_in_the_tras
     document(api.delete(trashed))
     document(api.delete(doomed, permanent=True))
 
-    _wait_until(lambda: not _files_of(impatient, doomed))
+    wait_until(lambda: not _files_of(impatient, doomed))
 
     assert len(_files_of(impatient, kept)) == len(_files_of(impatient, trashed)) == 1
     problem(api.restore(doomed), 404, "not_found")
@@ -228,7 +250,7 @@ def test_a_download_goes_on_while_its_image_is_deleted_and_swept(impatient: Serv
         answer.begin()
         received = answer.read(1000)
         document(api.delete(image_id, permanent=True))
-        _wait_until(lambda: not _files_of(impatient, image_id))
+        wait_until(lambda: not _files_of(impatient, image_id))
         received += answer.read()
     assert received == picture
     api.close()
@@ -237,7 +259,7 @@ def test_a_download_goes_on_while_its_image_is_deleted_and_swept(impatient: Serv
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])  # noqa: S104 (for a moment)
 def test_the_address_to_listen_on_may_be_a_name(open_service: Callable[..., Service], host: str) -> None:
     with open_service(settings={"CALOTYPE_HOST": host, "CALOTYPE_TRUSTED_NETWORK": "true"}) as service:
-        assert httpx.get(f"http://localhost:{service.port}/health/live").status_code == 200
+        assert fetch(f"http://localhost:{service.port}/health/live").status_code == 200
 
 
 def test_a_port_that_is_taken_is_refused_with_a_message(service: Service, tmp_path: Path) -> None:
@@ -247,7 +269,7 @@ def test_a_port_that_is_taken_is_refused_with_a_message(service: Service, tmp_pa
         cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert second.returncode != 0
@@ -266,30 +288,23 @@ def _status_of(raw: socket.socket) -> int:
     return answer.status
 
 
-def _stop(service: Service) -> tuple[int, float]:
-    """Ask a service to end; return its exit code, and the seconds that it took."""
-    begun = time.monotonic()
-    return service.stop(), time.monotonic() - begun
+def _listens(service: Service) -> bool:
+    try:
+        connection(service).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def _files_of(service: Service, image_id: str) -> list[str]:
     return [name for name in files_at_rest(service) if image_id in name]
 
 
-def _wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("after_s", [0.2, 0.5, 0.8, 1.1])
-def test_a_server_that_is_ended_while_it_starts_ends_soon(own: Service, after_s: float) -> None:
+def test_a_server_that_is_ended_while_it_starts_ends(own: Service, after_s: float) -> None:
     own.start(wait=False)
     time.sleep(after_s)
-    begun = time.monotonic()
     own.stop()
-    assert time.monotonic() - begun < 5
 
 
 def test_links_lead_through_the_path_that_the_gateway_puts_in_front(open_service: Callable[..., Service]) -> None:

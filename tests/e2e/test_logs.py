@@ -3,13 +3,11 @@
 import base64
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests import pictures
@@ -17,6 +15,7 @@ from tests.e2e.cable import Cable
 from tests.e2e.client import IMAGES, Api, document, embedded_alone, exchange, fetch, on_aws_alone
 from tests.ministack import Aws
 from tests.service import Service
+from tests.waiting import wait_until
 
 FORMATS = ["json", "console"]
 MIB = 1024 * 1024
@@ -51,18 +50,15 @@ def observed(service_of: Callable[[dict[str, str]], Service], log_format: str) -
     with service_of(settings) as service:
         yield Observed(service, words, secret)
         last = f"last-{secrets.token_hex(8)}"
-        httpx.get(f"{service.base_url}/health/live", headers={"X-Request-ID": last})
+        fetch(f"{service.base_url}/health/live", x_request_id=last)
         log = _log_up_to(service, last)
     assert len(words.said) > 1
     assert words.found_in(log) == []
 
 
 def _log_up_to(service: Service, word: str) -> str:
-    deadline = time.monotonic() + 30
-    while word not in (log := service.log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert word in log
-    return log
+    wait_until(lambda: word in service.log.read_text())
+    return service.log.read_text()
 
 
 def say_everything(seen: Observed) -> dict[str, object]:
@@ -147,13 +143,15 @@ def test_the_log_holds_no_secret_of_aws_either(aws: Aws, new_account: object, tm
     del new_account
     account = aws.new_account()
     with Cable(account.environment["AWS_ENDPOINT_URL"]) as cable:
-        environment = {**account.environment, "AWS_ENDPOINT_URL": cable.url}
-        with observed(
-            lambda settings: Service(tmp_path / "data", settings={**environment, **settings}), "json"
-        ) as seen:
+
+        def service_of(settings: dict[str, str]) -> Service:
+            own = {"AWS_ENDPOINT_URL": cable.url, **settings}
+            return Service(tmp_path / "data", account=account, settings=own)
+
+        with observed(service_of, "json") as seen:
             say_everything(seen)
             seen.words.said["the secret key of AWS"] = account.environment["AWS_SECRET_ACCESS_KEY"]
-            api = Api(seen.service, "ann")
+            api = Api(seen.service, "ann", patient=False)
             api.http.headers["X-Gateway-Secret"] = seen.gateway_secret
             cable.cut_after(0)
             assert api.upload(title=seen.words("a title that is not kept")).status_code == 503

@@ -18,7 +18,7 @@ from entrypoints.cli.app import COMMANDS
 from tests import pictures
 
 _ROOT = Path(__file__).parent.parent.parent
-_TIMEOUT_S = 120
+_TIMEOUT_S = 600
 _UV = next((str(path) for path in sorted(_ROOT.glob(".uv/*/bin/uv"), reverse=True)), None) or shutil.which("uv")
 
 pytestmark = [

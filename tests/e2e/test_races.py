@@ -15,6 +15,7 @@ from tests import pictures
 from tests.e2e.client import Api, Document, document, files_at_rest, problem
 from tests.e2e.conftest import NewAccount
 from tests.service import Service
+from tests.waiting import PATIENCE_S, wait_until
 
 CLIENTS = 24
 WRITERS = 16
@@ -34,7 +35,7 @@ def shared(new_account: NewAccount, tmp_path_factory: pytest.TempPathFactory) ->
 
 def at_once(service: Service, user: str, clients: int, act: Callable[[Api, int], _T]) -> list[_T]:
     """Let so many clients of one user, each with its own connection, begin at the same moment."""
-    start = threading.Barrier(clients)
+    start = threading.Barrier(clients, timeout=PATIENCE_S)
 
     def run(number: int) -> _T:
         with closing(Api(service, user)) as api:
@@ -47,12 +48,13 @@ def at_once(service: Service, user: str, clients: int, act: Callable[[Api, int],
 
 
 def until_answered(upload: Callable[[], httpx.Response]) -> httpx.Response:
-    """Send it again as long as another attempt runs."""
-    deadline = time.monotonic() + 30
-    while (answer := upload()).status_code == httpx.codes.CONFLICT:
-        problem(answer, 409, "conflict")
-        # A second more than the lease where the answer's own moment was before that of the attempt which was faster.
-        assert 1 <= int(answer.headers["retry-after"]) <= 61
+    """Send it again as long as another attempt runs, or a store takes too long."""
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while (answer := upload()).status_code in {httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE}:
+        if answer.status_code == httpx.codes.CONFLICT:
+            problem(answer, 409, "conflict")
+            # A second more than the lease where the answer's moment was before that of the attempt which was faster.
+            assert 1 <= int(answer.headers["retry-after"]) <= 61
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return answer
@@ -116,23 +118,27 @@ def test_an_upload_that_was_killed_in_the_middle_is_finished_by_its_retry_once_t
     open_service: Callable[..., Service],
 ) -> None:
     # Long enough for the lease, the half of it, to outlive a start of the server.
-    service = open_service(workers=2, settings={"CALOTYPE_RESERVATION_TTL_S": "8", "CALOTYPE_SWEEP_INTERVAL_S": "1"})
-    lease_s = 4
+    ttl_s, lease_s = 16, 8
+    settings = {"CALOTYPE_RESERVATION_TTL_S": str(ttl_s), "CALOTYPE_SWEEP_INTERVAL_S": "1"}
+    service = open_service(workers=2, settings=settings)
     content = pictures.big_jpeg(24 * MIB)  # which S3 takes in parts
     with service, closing(Api(service, "ann")) as api:
-        for attempt in range(8):
+        for attempt in range(40):
             key = {"Idempotency-Key": f"attempt-{attempt}"}
             if (begun := _killed_in_the_middle(service, content, key)) is not None:
-                break
+                before = set(api.ids())
+                # Another file does not get the key, whoever may hold it; unless nobody does any more.
+                other = api.upload(headers=key)
+                if time.monotonic() - begun < ttl_s:
+                    problem(other, 422, "idempotency_key_reused")
+                    break
         else:
-            raise AssertionError("the server was always faster")
-        before = set(api.ids())
+            raise AssertionError("the server was always faster, or the machine slower")
 
-        # Another file does not get the key, whoever may hold it.
-        problem(api.upload(headers=key), 422, "idempotency_key_reused")
         answers = [api.upload(content, headers=key)]
-        while answers[-1].status_code == httpx.codes.CONFLICT:
-            assert time.monotonic() - begun < 3 * lease_s
+        # A store that is slow for a moment is a 503, and no end of it.
+        while answers[-1].status_code in {httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE}:
+            assert time.monotonic() - begun < 2 * PATIENCE_S
             time.sleep(0.2)
             answers.append(api.upload(content, headers=key))
         took_s = time.monotonic() - begun
@@ -140,7 +146,8 @@ def test_an_upload_that_was_killed_in_the_middle_is_finished_by_its_retry_once_t
         image = document(answers[-1], 201)
         assert "idempotent-replayed" not in answers[-1].headers
         assert took_s >= lease_s
-        for refused in answers[:-1]:
+        refusals = [answer for answer in answers[:-1] if answer.status_code == httpx.codes.CONFLICT]
+        for refused in refusals:
             problem(refused, 409, "conflict")
             assert 1 <= int(refused.headers["retry-after"]) <= lease_s
 
@@ -152,7 +159,9 @@ def test_an_upload_that_was_killed_in_the_middle_is_finished_by_its_retry_once_t
         assert service.stop() == 0
         service.start()
         assert told(api.upload(content, headers=key)) == told(again)
-        assert _rests(service) == set()
+        if service.account is None:
+            # Those of attempts that were in vain go with their reservations.
+            wait_until(lambda: not _unfinished(service))
         time.sleep(2.5)  # for the sweepers
         assert api.get(image["image_id"]).content == content
 
@@ -162,6 +171,7 @@ def _killed_in_the_middle(service: Service, content: bytes, key: dict[str, str])
 
     Return the time before the upload, or None if the upload had ended.
     """
+    before = _unfinished(service)
 
     def upload() -> None:
         with closing(Api(service, "ann")) as api:
@@ -170,11 +180,11 @@ def _killed_in_the_middle(service: Service, content: bytes, key: dict[str, str])
     with ThreadPoolExecutor(1) as pool:
         begun = time.monotonic()
         uploading = pool.submit(upload)
-        while not _unfinished(service) and not uploading.done():
+        while not _unfinished(service) - before and not uploading.done():
             time.sleep(0.002)
         service.kill()
         ended = uploading.exception() is None
-    left = bool(_unfinished(service))
+    left = bool(_unfinished(service) - before)
     service.start()
     return begun if left and not ended else None
 
@@ -197,11 +207,14 @@ def _rests(service: Service) -> set[str]:
 def test_of_sixteen_clients_that_add_to_one_record_none_loses_what_it_added(shared: Service) -> None:
     with closing(Api(shared, "writers")) as api:
         image_id = api.uploaded(tags=["first"])["image_id"]
+        all_have_read = threading.Barrier(WRITERS, timeout=PATIENCE_S)
 
         def add(api: Api, number: int) -> Counter[int]:
             statuses = Counter[int]()
             while not statuses[200]:
                 read = api.metadata(image_id)
+                if not statuses:
+                    all_have_read.wait()  # so that there is a race, however few of them run at once
                 tags = [*document(read)["tags"], f"writer {number}"]
                 answer = api.patch(image_id, {"tags": tags}, If_Match=read.headers["etag"])
                 statuses[answer.status_code] += 1
@@ -211,7 +224,7 @@ def test_of_sixteen_clients_that_add_to_one_record_none_loses_what_it_added(shar
 
         assert statuses[200] == WRITERS
         assert statuses.keys() <= {200, 412}
-        assert statuses[412] > 0, "there was no race"
+        assert statuses[412] >= WRITERS - 1
         final = document(api.metadata(image_id))
         assert final["version"] == 1 + WRITERS
         assert set(final["tags"]) == {"first", *(f"writer {number}" for number in range(WRITERS))}

@@ -17,7 +17,7 @@ from tests.service import Service
 
 _ROOT = Path(__file__).parent.parent.parent
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
-_TIMEOUT_S = 120
+_TIMEOUT_S = 600
 
 
 @pytest.fixture

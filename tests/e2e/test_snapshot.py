@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.e2e.client import IMAGES
+from tests.e2e.client import IMAGES, fetch
 from tests.service import Service
+from tests.waiting import wait_until
 
 OWNERS = ("ada", "bob", "cyd")
 ROOT = Path(__file__).parent.parent.parent
@@ -145,9 +145,7 @@ def everything_of(client: httpx.Client) -> set[str]:
 
 
 def wait_for(users: list[User], operations: int) -> None:
-    deadline = time.monotonic() + 60
-    while any(user.operations < operations and user.is_alive() for user in users) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: all(user.operations >= operations or not user.is_alive() for user in users))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -189,4 +187,4 @@ def test_a_signed_url_opens_the_same_image_in_the_copy(tmp_path: Path) -> None:
     calotype("restore", str(archive), "--data-dir", str(tmp_path / "copy"))
     with Service(tmp_path / "copy") as service:
         moved = url.replace(url.partition("/objects/")[0], service.base_url)
-        assert httpx.get(moved).content == pictures.jpeg()
+        assert fetch(moved).content == pictures.jpeg()

@@ -31,6 +31,7 @@ from tests.e2e.client import (
     upload_head,
 )
 from tests.service import Service
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT_BYTES = 25 * MIB
@@ -157,12 +158,15 @@ def test_a_client_that_asks_for_leave_gets_it(api: Api, service: Service) -> Non
 
 
 def test_a_client_that_asks_for_leave_and_may_not_upload_is_told_at_once(service: Service) -> None:
-    with connection(service) as raw:
-        head = f"POST {IMAGES} HTTP/1.1\nHost: x\nContent-Length: 1000\nExpect: 100-continue\n\n"
-        raw.sendall(head.replace("\n", "\r\n").encode())
-        begun = time.monotonic()
-        problem(answer_from(raw), 401, "unauthenticated")
-        assert time.monotonic() - begun < 5
+    def told_in_s() -> float:
+        with connection(service) as raw:
+            head = f"POST {IMAGES} HTTP/1.1\nHost: x\nContent-Length: 1000\nExpect: 100-continue\n\n"
+            raw.sendall(head.replace("\n", "\r\n").encode())
+            begun = time.monotonic()
+            problem(answer_from(raw), 401, "unauthenticated")
+            return time.monotonic() - begun
+
+    wait_until(lambda: told_in_s() < 4)  # a server that hopes for the body takes five, each time
 
 
 # ---- bad input: a problem with a stable code, and nothing left behind
@@ -457,10 +461,11 @@ def test_memory_hardly_grows_while_large_files_are_uploaded(open_service: Callab
             document(api.upload(small), 201)
         before = resident_bytes(service)
         with _Peak(service) as peak:
-            for name, content in files.items():
-                document(api.upload(content, name), 201)
+            # Where they are uploaded faster than it can be looked, once more.
+            while peak.samples <= 10:
+                for name, content in files.items():
+                    document(api.upload(content, name), 201)
         api.close()
-    assert peak.samples > 10
     assert peak.bytes - before < 15 * MIB
 
 

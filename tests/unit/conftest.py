@@ -1,6 +1,6 @@
-"""Settings of the unit tests: properties have no deadline, because the machine may be busy with other things."""
+"""Settings of the unit tests: nothing is said of time, because the machine may be busy with other things."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("unit", deadline=None)
+settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unit")

@@ -9,6 +9,7 @@ import pytest
 from adapters.http.async_bus import AsyncBus
 from application.bus import Bus
 from domain.errors import Overloaded
+from tests.waiting import PATIENCE_S
 
 
 def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
@@ -46,7 +47,7 @@ def test_a_call_behind_too_many_others_is_refused_at_once_and_reads_inline_are_n
     async def ask() -> None:
         over = Event()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, most_calls=3)
+        bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, most_calls=3, longest_wait_s=PATIENCE_S)
         inline = AsyncBus(Bus(commands={}, queries={}), reads_inline=True, most_calls=0)
         waiting = [asyncio.create_task(bus.read(over.wait)) for _ in range(3)]
         await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from domain.values import MediaType
 from entrypoints.container import Container
 from entrypoints.settings import Settings
 from tests.builders import ANN, BOB
+from tests.waiting import PATIENCE_S
 
 FOUND = Inspection(media_type=MediaType.PNG, width=1, height=1, frames=1, orientation=1)
 
@@ -28,7 +29,7 @@ class SlowInspector:
     def inspect(self, content: BinaryIO, *, limits: Limits) -> Inspection:
         del content, limits
         self.begun.set()
-        assert self.over.wait(30)
+        assert self.over.wait(PATIENCE_S)
         return FOUND
 
 
@@ -44,7 +45,7 @@ def test_what_has_no_room_is_refused_at_once_and_not_looked_at() -> None:
     bounded = BoundedInspector(slow, most_bytes=10)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(bounded.inspect, BytesIO(b"x" * 6), limits=Limits(), owner=ANN)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(PATIENCE_S)
         with pytest.raises(Overloaded):
             bounded.inspect(BytesIO(b"x" * 5), limits=Limits(), owner=BOB)
         slow.over.set()
@@ -57,7 +58,7 @@ def test_what_is_larger_than_all_the_room_is_let_in_alone() -> None:
     bounded = BoundedInspector(slow, most_bytes=10)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(bounded.inspect, BytesIO(b"x" * 60), limits=Limits(), owner=ANN)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(PATIENCE_S)
         with pytest.raises(Overloaded):
             bounded.inspect(BytesIO(b"x"), limits=Limits(), owner=BOB)
         slow.over.set()
@@ -69,12 +70,12 @@ def test_one_owner_gets_half_of_the_room_and_leaves_the_rest_to_the_others() -> 
     bounded = BoundedInspector(slow, most_bytes=10)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(bounded.inspect, BytesIO(b"x" * 4), limits=Limits(), owner=ANN)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(PATIENCE_S)
         with pytest.raises(Overloaded):
             bounded.inspect(BytesIO(b"x" * 2), limits=Limits(), owner=ANN)
         slow.begun.clear()
         second = threads.submit(bounded.inspect, BytesIO(b"x" * 5), limits=Limits(), owner=BOB)
-        assert slow.begun.wait(30)
+        assert slow.begun.wait(PATIENCE_S)
         slow.over.set()
         assert first.result() == second.result() == FOUND
     assert not bounded._bytes

@@ -8,6 +8,7 @@ import pytest
 
 from application.bus import Bus, CallNext, Command, Message, Middleware, Outcome, Query
 from domain.errors import NotFound
+from tests.waiting import PATIENCE_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +101,7 @@ def test_the_bus_is_complete_when_built() -> None:
 
 
 def test_one_bus_serves_many_threads_at_once() -> None:
-    inside = Barrier(4, timeout=10)
+    inside = Barrier(4, timeout=PATIENCE_S)
 
     def meet(message: Message, call_next: CallNext, /) -> Any:
         inside.wait()  # goes on only when all four calls are inside the bus

@@ -1,7 +1,10 @@
 """The outermost layer: combined header lines, unread bodies, and the one observation of each request."""
 
 import asyncio
+import selectors
+import time
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +155,32 @@ def test_an_answer_carries_what_the_state_of_its_request_says() -> None:
 STALL_S = 0.05
 
 
+class Hasty(selectors.SelectSelector):
+    """Waits for nothing: its time passes only while nobody has anything to do, and then at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "nothing will ever happen"
+        ready = super().select(0)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+class HastyLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock no other process on the machine can move on."""
+
+    def __init__(self) -> None:
+        self.hasty = Hasty()
+        super().__init__(self.hasty)
+
+    def time(self) -> float:
+        return self.hasty.now
+
+
 def read_all(wait_s: float, pieces: list[bytes], *, headers: list[tuple[bytes, bytes]], work_s: float = 0) -> list[Any]:
     """Return what an application gets of a body whose pieces take so long, and it too for each of them."""
     got: list[Any] = []
@@ -173,7 +202,10 @@ def read_all(wait_s: float, pieces: list[bytes], *, headers: list[tuple[bytes, b
         raise AssertionError
 
     scope = {"type": "http", "method": "PUT", "path": "/x", "headers": headers}
-    asyncio.run(Edge(app, stall_timeout_s=STALL_S)(scope, receive, send))
+    with asyncio.Runner(loop_factory=HastyLoop) as runner, pytest.MonkeyPatch.context() as patch:
+        clock = SimpleNamespace(monotonic=lambda: runner.get_loop().time(), perf_counter=time.perf_counter)
+        patch.setattr("adapters.http.edge.time", clock)
+        runner.run(Edge(app, stall_timeout_s=STALL_S)(scope, receive, send))
     return got
 
 
@@ -233,6 +265,10 @@ class Source:
 
     def __init__(self) -> None:
         self.closed = False
+
+    def is_at_hand(self, size: int, /) -> bool:
+        del size
+        return False
 
     def read(self, size: int = -1, /) -> bytes:
         return b"x" * size

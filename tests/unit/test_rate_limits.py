@@ -13,6 +13,7 @@ from application.rate_limits import Budget, Budgets, FailingOver, Verdict
 from domain.errors import Unavailable
 from entrypoints.budgets import parse_budgets, parse_networks, tenfold
 from entrypoints.settings import SettingsError, parse_settings
+from tests.waiting import PATIENCE_S
 
 BUDGET = Budget(burst=10, per_s=2.0)
 
@@ -171,7 +172,7 @@ def test_only_one_request_waits_for_a_store_that_may_still_be_away() -> None:
     async def ask() -> None:
         first = asyncio.create_task(limiter.take(b"ada", BUDGET, 1))
         await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await limiter.take(b"ada", BUDGET, 1)).allowed
             over.set()
             assert (await first).allowed

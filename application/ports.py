@@ -95,6 +95,9 @@ class ObjectBody(Protocol):
     def path(self) -> str | None:
         """A local path of a file that holds just these bytes, if there is one. A deletion takes the name away."""
 
+    def is_at_hand(self, size: int, /) -> bool:
+        """Return whether reading so much waits for nothing, neither disk nor network, as far as that can be told."""
+
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, or all the rest; empty at the end."""
 

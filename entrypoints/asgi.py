@@ -21,6 +21,7 @@ from adapters.http.intake import Intake
 from adapters.http.probes import Probes
 from adapters.http.throttle import ThrottledAuthenticator
 from adapters.observability.logging import configure_logging
+from adapters.observability.metrics import Metrics
 from adapters.observability.requests import bind_request, log_request
 from application.bus import Bus
 from application.commands.sweep import Sweep
@@ -34,6 +35,7 @@ from entrypoints.settings import Settings, load_settings
 _log = structlog.get_logger("calotype.sweeper")
 # At 10 ms a call, those who wait last wait for 0.15 seconds.
 _WAITING_CALLS_A_THREAD = 15
+_COUNT_EVERY_S = 0.25
 
 
 def create() -> Edge:
@@ -103,6 +105,13 @@ def create_application(container: Container, settings: Settings) -> Edge:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
+    @contextlib.asynccontextmanager
+    async def counting(_: Litestar) -> AsyncIterator[None]:
+        task = asyncio.create_task(_count_forever(metrics))
+        yield
+        task.cancel()
+        metrics.count()
+
     return create_app(
         context,
         started=[bind_request],
@@ -111,6 +120,7 @@ def create_application(container: Container, settings: Settings) -> Edge:
             closing,
             giving_up,
             sweeping,
+            *([counting] if metrics.is_shared else []),
             *identity.lifespan,
             *([] if limiting is None else [limiting.closing]),
         ],
@@ -118,6 +128,12 @@ def create_application(container: Container, settings: Settings) -> Edge:
         hsts_s=settings.hsts_s,
         stall_timeout_s=settings.stall_timeout_s,
     )
+
+
+async def _count_forever(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(_COUNT_EVERY_S)
+        metrics.count()
 
 
 async def _sweep_forever(bus: Bus, interval_s: int) -> None:

@@ -4,17 +4,28 @@ import hashlib
 import os
 import threading
 import time
+from typing import NamedTuple
 
+from domain.values import MediaType
+
+SNIFFED_BYTES = 64
 _PIECE_BYTES = 256 * 1024
-_KNOWN_MAX = 16_384  # some 8 MB
+_KNOWN_MAX = 16_384  # some 9 MB
 # Kernels stamp files with a clock that stands still for up to 10 ms: a second write may leave no trace in the stamps.
 _STAMP_STEP_NS = 20_000_000
 
 _Stamps = tuple[int, ...]
 
 
+class FileContent(NamedTuple):
+    """A file's SHA-256, and the format that its first bytes tell."""
+
+    sha256: bytes
+    media_type: MediaType | None
+
+
 class KnownContents:
-    """The SHA-256 of files as they were last read, kept as long as nothing about a file has changed.
+    """What is in files as they were last read, kept as long as nothing about a file has changed.
 
     A write changes the time of the inode's last change, which no program can set. So what was altered from outside
     is read anew and found. A medium that forgets bits by itself stamps nothing: that is for audits to find.
@@ -23,30 +34,31 @@ class KnownContents:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._lock = threading.Lock()
-        self._known: dict[bytes, tuple[_Stamps, bytes]] = {}
+        self._known: dict[bytes, tuple[_Stamps, FileContent]] = {}
 
-    def sha256(self, path: bytes, descriptor: int, status: os.stat_result) -> bytes:
-        """Return the digest of the file that is open; ``status`` is its own, taken before. Raise OSError."""
+    def of(self, path: bytes, descriptor: int, status: os.stat_result) -> FileContent:
+        """Return what is in the file that is open; ``status`` is its own, taken before. Raise OSError."""
         stamps = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         known = self._known.get(path)
         if known is not None and known[0] == stamps:
             return known[1]
-        digest = _digest(descriptor)
+        content = _read(descriptor)
         if time.time_ns() - status.st_ctime_ns > _STAMP_STEP_NS:
-            self._keep(path, stamps, digest)
-        return digest
+            self._keep(path, stamps, content)
+        return content
 
-    def _keep(self, path: bytes, stamps: _Stamps, digest: bytes) -> None:
+    def _keep(self, path: bytes, stamps: _Stamps, content: FileContent) -> None:
         with self._lock:
             self._known.pop(path, None)
             while len(self._known) >= _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[path] = (stamps, digest)
+            self._known[path] = (stamps, content)
 
 
-def _digest(descriptor: int) -> bytes:
-    digest, at = hashlib.sha256(), 0
+def _read(descriptor: int) -> FileContent:
+    digest, at, head = hashlib.sha256(), 0, b""
     while piece := os.pread(descriptor, _PIECE_BYTES, at):
         digest.update(piece)
+        head = head or piece[:SNIFFED_BYTES]
         at += len(piece)
-    return digest.digest()
+    return FileContent(digest.digest(), MediaType.sniff(head))

@@ -31,6 +31,11 @@ class MemoryBody:
         """See ObjectBody.read."""
         return self._stream.read(size)
 
+    def is_at_hand(self, size: int, /) -> bool:
+        """See ObjectBody.is_at_hand."""
+        del size
+        return True
+
     def close(self) -> None:
         """See ObjectBody.close."""
         self._stream.close()

@@ -243,6 +243,9 @@ class _BreakingBody:
     def path(self) -> None:
         return None
 
+    def is_at_hand(self, size: int, /) -> bool:
+        return self.body.is_at_hand(size)
+
     def read(self, size: int = -1, /) -> bytes:
         room = self.body.info.size_bytes // 2 - self.given
         if room <= 0 or size < 0:

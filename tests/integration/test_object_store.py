@@ -162,7 +162,9 @@ def test_put_reads_from_the_present_position(world: World) -> None:
     assert world.read(target.key) == JPEG
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(filename=st.text(max_size=300).map(Filename))
 def test_a_key_may_hold_any_filename(world: World, filename: Filename) -> None:
     target = world.stored(filename=filename)
@@ -322,7 +324,9 @@ def test_a_range_gives_just_its_bytes(world: World, start: int, stop: int) -> No
     assert world.read(target.key, ByteRange(start, stop)) == PIECES[start:stop]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_reading_in_steps_gives_the_range(world: World, data: st.DataObject) -> None:
     content = data.draw(st.binary(min_size=1, max_size=200))

@@ -1,18 +1,42 @@
 """What is counted, under which names."""
 
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
 from adapters.http.edge import RequestObservation
-from adapters.observability.metrics import Metrics
+from adapters.observability.metrics import _SECONDS, Metrics
+from domain.errors import NotFound
+
+ROOT = Path(__file__).parents[2]
 
 
-def _observed(method: str, route: str) -> RequestObservation:
+def _observed(method: str, route: str, duration_s: float = 0.1) -> RequestObservation:
     return RequestObservation(
-        request_id="r", method=method, path="/p", route=route, status=405, duration_s=0.1, response_bytes=1, error=None
+        request_id="r",
+        method=method,
+        path="/p",
+        route=route,
+        status=405,
+        duration_s=duration_s,
+        response_bytes=1,
+        error=None,
     )
 
 
+def _lines(page: bytes, name: str) -> list[str]:
+    return [line for line in page.decode().splitlines() if line.startswith(name)]
+
+
 def _series(metrics: Metrics) -> list[str]:
-    page, _ = metrics.page()
-    return [line for line in page.decode().splitlines() if line.startswith("calotype_http_requests_total")]
+    return _lines(metrics.page()[0], "calotype_http_requests_total")
 
 
 def test_a_request_is_counted_by_method_route_and_status() -> None:
@@ -27,3 +51,115 @@ def test_nobody_makes_names_at_will() -> None:
     for number in range(100):
         metrics.observe_request(_observed(f"METHOD{number}", ""))
     assert _series(metrics) == ['calotype_http_requests_total{method="other",route="none",status="405"} 100.0']
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0009, 0.001, 0.0011, 0.25, 9.9, 10.0, 10.1, 3600.0])))
+def test_what_waited_is_counted_as_if_it_had_come_one_by_one(durations: list[float]) -> None:
+    metrics = Metrics()
+    registry = CollectorRegistry()
+    reference = Histogram(
+        "calotype_http_request_duration_seconds",
+        "Time from a request's head to its answer's end.",
+        ["method", "route"],
+        buckets=_SECONDS,
+        registry=registry,
+    )
+    for number, duration_s in enumerate(durations):
+        metrics.observe_request(_observed("GET", "/r", duration_s))
+        reference.labels("GET", "/r").observe(duration_s)
+        if number % 3 == 0:
+            metrics.count()
+    ours, theirs = metrics.page()[0], generate_latest(registry)
+    for counted in ("bucket", "count"):
+        name = f"calotype_http_request_duration_seconds_{counted}"
+        assert _lines(ours, name) == _lines(theirs, name)
+    (sum_s,) = _lines(ours, "calotype_http_request_duration_seconds_sum") or [" 0"]
+    assert float(sum_s.rpartition(" ")[2]) == pytest.approx(sum(durations))
+
+
+def test_messages_are_counted_by_their_result() -> None:
+    metrics = Metrics()
+
+    def handler(message: object) -> None:
+        if message == "bad":
+            raise NotFound
+
+    metrics("good", handler)  # type: ignore[arg-type]
+    metrics.count()
+    metrics("good", handler)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        metrics("bad", handler)  # type: ignore[arg-type]
+    assert _lines(metrics.page()[0], "calotype_messages_total") == [
+        'calotype_messages_total{message="str",result="ok"} 2.0',
+        'calotype_messages_total{message="str",result="NotFound"} 1.0',
+    ]
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    metrics = Metrics()
+
+    def observe() -> None:
+        for number in range(2000):
+            metrics.observe_request(_observed("GET", "/r"))
+            if number % 100 == 0:
+                metrics.count()
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _series(metrics) == ['calotype_http_requests_total{method="GET",route="/r",status="405"} 8000.0']
+
+
+def test_a_scrape_of_one_worker_tells_of_those_that_have_ended(tmp_path: Path) -> None:
+    """A worker that ends has counted all that it did: here the whole application, as the server starts and stops it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    program = """
+import asyncio
+from entrypoints.asgi import create
+
+app = create()
+
+async def get(path):
+    sent = []
+    async def send(message): sent.append(message)
+    async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": [], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "http_version": "1.1",
+             "scheme": "http", "root_path": "", "asgi": {"version": "3.0"}}
+    await app(scope, receive, send)
+    return b"".join(message.get("body", b"") for message in sent).decode()
+
+async def main():
+    events, started, stopped = asyncio.Queue(), asyncio.Event(), asyncio.Event()
+    async def send(message):
+        {"lifespan.startup.complete": started, "lifespan.shutdown.complete": stopped}[message["type"]].set()
+    task = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, events.get, send))
+    await events.put({"type": "lifespan.startup"})
+    await started.wait()
+    print(await get("/metrics"))
+    for _ in range(3):
+        await get("/health/live")
+    await events.put({"type": "lifespan.shutdown"})
+    await stopped.wait()
+
+asyncio.run(main())
+"""
+    settings = {
+        "CALOTYPE_DATA_DIR": str(tmp_path / "data"),
+        "CALOTYPE_RATE_LIMIT": "off",
+        "PROMETHEUS_MULTIPROC_DIR": str(shared),
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run_worker() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | settings, capture_output=True, check=True, cwd=tmp_path
+        )
+        return [line for line in _lines(done.stdout, "calotype_http_requests_total") if "live" in line]
+
+    assert run_worker() == []
+    assert run_worker() == ['calotype_http_requests_total{method="GET",route="/health/live",status="200"} 3.0']
+    assert run_worker() == ['calotype_http_requests_total{method="GET",route="/health/live",status="200"} 6.0']

@@ -22,7 +22,7 @@ from adapters.http.inputs import (
     read_json_object,
     skip_body,
 )
-from adapters.http.replies import Reply, content_reply, json_reply
+from adapters.http.replies import Reply, content_reply, json_reply, request_fields
 from adapters.http.uploads import received_upload
 from application.commands.delete_image import DeleteImage
 from application.commands.restore_image import RestoreImage
@@ -91,7 +91,7 @@ async def read_content(request: Request[Any, Any, Any], owner: UserId, context: 
     content = await context.bus.ask(ReadContent(owner=owner, image_id=parse_image_id(image_id)))
     image = content.image
     return await content_reply(
-        request.headers,
+        request_fields(request.scope),
         request.method,
         validators=Validators(image.sha256, image.created_at),
         size_bytes=image.size_bytes,
@@ -110,7 +110,7 @@ async def read_metadata(request: Request[Any, Any, Any], owner: UserId, context:
     """Give the document of an image."""
     Query(request.scope["query_string"]).done()
     image = await context.bus.ask(GetImage(owner=owner, image_id=parse_image_id(image_id)))
-    match evaluate(request.headers, Validators(str(image.version))):
+    match evaluate(request_fields(request.scope), Validators(str(image.version))):
         case "not_modified":
             return Reply(304, [_version_tag(image), ("Cache-Control", "private, no-cache")])
         case "failed":

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 from adapters.http.conditions import Validators
 from adapters.http.context import Context
 from adapters.http.problems import Problem
-from adapters.http.replies import content_reply
+from adapters.http.replies import content_reply, request_fields
 from application.ports import Permit, SignedObjects
 from domain.errors import NotFound
 
@@ -38,7 +38,7 @@ async def _reply(
 ) -> ASGIApp:
     info = await context.bus.read(objects.head, key)
     return await content_reply(
-        request.headers,
+        request_fields(request.scope),
         request.method,
         validators=Validators(permit.sha256, info.modified_at),
         size_bytes=info.size_bytes,

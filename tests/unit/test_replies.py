@@ -1,0 +1,95 @@
+"""How an object's bytes go out: at once, as a file, or in pieces."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from adapters.http.replies import ObjectReply
+
+KIB = 1024
+AT_ONCE = 256 * KIB
+
+
+@dataclass
+class Body:
+    """An object of so many bytes, which tells from which threads it was read."""
+
+    size_bytes: int
+    path: str | None = None
+    at_hand: bool = True
+    readers: set[int] = field(default_factory=set)
+    closed: bool = False
+
+    def is_at_hand(self, size: int, /) -> bool:
+        return self.at_hand and size <= self.size_bytes
+
+    def read(self, size: int = -1, /) -> bytes:
+        self.readers.add(threading.get_ident())
+        taken = min(size, self.size_bytes)
+        self.size_bytes -= taken
+        return b"x" * taken
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def sent(body: Body, length: int) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(event: dict[str, Any]) -> None:
+        events.append(event)
+
+    scope = {"type": "http", "method": "GET", "extensions": {"http.response.pathsend": {}}}
+    try:
+        asyncio.run(ObjectReply(200, [], body, length)(scope, receive, send))  # type: ignore[arg-type]
+    finally:
+        assert body.closed
+    return events
+
+
+def shape(events: list[dict[str, Any]]) -> list[str | int]:
+    assert events[0]["type"] == "http.response.start"
+    return [event["path"] if "path" in event else len(event["body"]) for event in events[1:]]
+
+
+@pytest.mark.parametrize("path", [None, "/an/object"])
+def test_what_is_small_and_at_hand_goes_out_at_once(path: str | None) -> None:
+    body = Body(AT_ONCE, path)
+    events = sent(body, AT_ONCE)
+    assert shape(events) == [AT_ONCE]
+    assert events[-1]["more_body"] is False
+    assert body.readers == {threading.get_ident()}
+
+
+def test_what_has_to_come_from_the_disk_first_is_left_to_the_server() -> None:
+    body = Body(AT_ONCE, "/an/object", at_hand=False)
+    assert shape(sent(body, AT_ONCE)) == ["/an/object"]
+    assert body.readers == set()
+
+
+def test_what_is_large_is_left_to_the_server() -> None:
+    body = Body(AT_ONCE + 1, "/an/object")
+    assert shape(sent(body, AT_ONCE + 1)) == ["/an/object"]
+    assert body.readers == set()
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_of_a_large_range_only_what_is_at_hand_is_read_on_the_event_loop(*, at_hand: bool) -> None:
+    body = Body(2 * AT_ONCE + 1, at_hand=at_hand)
+    assert shape(sent(body, 2 * AT_ONCE + 1)) == [AT_ONCE, AT_ONCE, 1]
+    assert (threading.get_ident() in body.readers) is at_hand
+
+
+def test_what_ends_before_its_length_is_no_answer() -> None:
+    body = Body(AT_ONCE)
+    body.is_at_hand = lambda _: True  # type: ignore[method-assign]
+    body.size_bytes -= 1
+    with pytest.raises(EOFError):
+        sent(body, AT_ONCE)

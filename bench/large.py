@@ -27,7 +27,6 @@ class Cost(NamedTuple):
 
     seconds: float
     cpu_s: float
-    peak_bytes: int
 
 
 def sweeps(*, is_quick: bool) -> dict[str, Any]:
@@ -55,11 +54,11 @@ def audits(*, is_quick: bool) -> dict[str, Any]:
 def table(title: str, results: dict[str, Any]) -> str:
     """Return the table of either."""
     rows = [
-        [name, f"{int(size):,}", f"{cost['seconds']:.1f}", f"{cost['cpu_s']:.1f}", f"{cost['peak_bytes'] / 1e6:.0f}"]
+        [name, f"{int(size):,}", f"{cost['seconds']:.1f}", f"{cost['cpu_s']:.1f}"]
         for size, costs in results.items()
         for name, cost in costs.items()
     ]
-    return markdown(title, ["", "images", "seconds", "CPU seconds", "peak RSS, MB"], rows)
+    return markdown(title, ["", "images", "seconds", "CPU seconds"], rows)
 
 
 def _sizes(*, is_quick: bool) -> tuple[int, ...]:
@@ -114,4 +113,4 @@ def _command(data_dir: Path, name: str) -> Cost:
         told = output.read().decode(errors="replace")
     if process.returncode != 0:
         raise RuntimeError(f"{name} ended with {process.returncode}: {told[-2000:]}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime)

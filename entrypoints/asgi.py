@@ -119,8 +119,8 @@ def create_application(container: Container, settings: Settings) -> Edge:
         lifespan=[
             closing,
             giving_up,
+            *([counting] if metrics.is_shared else []),  # ends behind the sweeps, which count too
             sweeping,
-            *([counting] if metrics.is_shared else []),
             *identity.lifespan,
             *([] if limiting is None else [limiting.closing]),
         ],
@@ -133,7 +133,10 @@ def create_application(container: Container, settings: Settings) -> Edge:
 async def _count_forever(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(_COUNT_EVERY_S)
-        metrics.count()
+        try:
+            metrics.count()
+        except OSError as error:  # the disk that the workers share is full
+            structlog.get_logger("calotype.metrics").warning("metrics_not_counted", reason=str(error))
 
 
 async def _sweep_forever(bus: Bus, interval_s: int) -> None:

@@ -49,6 +49,7 @@ _URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
 _CLOSED = -1
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ONLY_FROM_MEMORY: int | None = getattr(os, "RWF_NOWAIT", None)  # preadv2(2); Linux alone has it
+_NOWHERE = memoryview(bytearray(256 * 1024))  # what is read there is never looked at
 
 
 @dataclass(slots=True)
@@ -74,13 +75,13 @@ class FileBody:
         return data
 
     def is_at_hand(self, size: int, /) -> bool:
-        """See ObjectBody.is_at_hand. Asks whether the last byte is in memory; mostly all of them are, or none."""
-        last = min(self._at + size, self._stop) - 1
-        if _ONLY_FROM_MEMORY is None or last < self._at:
+        """See ObjectBody.is_at_hand. Reads it all, as far as it is in memory: of a file's pages any may be missing."""
+        size = min(size, self._stop - self._at)
+        if _ONLY_FROM_MEMORY is None or not 0 < size <= len(_NOWHERE):
             return False
         try:
-            return os.preadv(self._descriptor, [bytearray(1)], last, _ONLY_FROM_MEMORY) == 1
-        except OSError:  # it is not, or the file system can't tell
+            return os.preadv(self._descriptor, [_NOWHERE[:size]], self._at, _ONLY_FROM_MEMORY) == size
+        except OSError:  # the first page is not, or the file system can't tell
             return False
 
     def close(self) -> None:

@@ -902,6 +902,8 @@ def test_a_secret_that_cannot_be_read_is_unavailable(tmp_path: Path) -> None:
 
 # ---- what is in memory
 
+AT_ONCE_BYTES = 256 * 1024
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
 def test_a_body_is_at_hand_as_long_as_the_system_keeps_its_bytes(root: Path) -> None:
@@ -913,8 +915,9 @@ def test_a_body_is_at_hand_as_long_as_the_system_keeps_its_bytes(root: Path) -> 
         pytest.skip("this file system does not tell")
     with closing(objects.open(target.key)) as body:
         assert body.is_at_hand(1)
-        assert body.is_at_hand(len(PIECES))
-        _let_go_of(path, while_=lambda: body.is_at_hand(len(PIECES)))
+        assert body.is_at_hand(AT_ONCE_BYTES)
+        assert not body.is_at_hand(AT_ONCE_BYTES + 1)
+        _let_go_of(path, while_=lambda: body.is_at_hand(AT_ONCE_BYTES))
         assert body.read() == PIECES
         assert not body.is_at_hand(1), "nothing is left"
 

@@ -95,7 +95,10 @@ def table(libraries: Sequence[Library]) -> str:
         spent = [metered(each.clients, each.asks[name]) for each in libraries]
         taken = _taken([each.asks[name] for each in libraries])
         grown = sorted(more.cpu_us / less.cpu_us for less, more in zip(*taken, strict=True))
-        is_flat = spent[0].requests == spent[1].requests and statistics.median(grown) <= FLAT_MOST
+        reads_alike = spent[0].requests == spent[1].requests and (
+            spent[1].read_bytes <= FLAT_MOST * spent[0].read_bytes
+        )
+        is_flat = reads_alike and statistics.median(grown) <= FLAT_MOST
         lines.append(
             [
                 name,

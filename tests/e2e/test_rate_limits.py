@@ -97,8 +97,11 @@ def test_refusals_are_counted_and_logged_as_such(limited: Service) -> None:
     refused = refused_lines(limited, "the-logged-one")
     assert len(refused) == 2
     assert all(line["level"] == "info" and "exception" not in line for line in refused)
-    page = fetch(f"{limited.base_url}/metrics", x_forwarded_for="192.0.2.1").text
-    assert re.search(r'calotype_http_requests_total\{[^}]*route="/api/v1/images/\{image_id\}"[^}]*status="429"', page)
+    count = r'calotype_http_requests_total\{[^}]*route="/api/v1/images/\{image_id\}"[^}]*status="429"'
+    # Another worker's are counted a moment later.
+    wait_until(
+        lambda: re.search(count, fetch(f"{limited.base_url}/metrics", x_forwarded_for="192.0.2.1").text) is not None
+    )
 
 
 def refused_lines(service: Service, request_id: str) -> list[dict[str, Any]]:

@@ -95,8 +95,11 @@ class ObjectBody(Protocol):
     def path(self) -> str | None:
         """A local path of a file that holds just these bytes, if there is one. A deletion takes the name away."""
 
-    def is_at_hand(self, size: int, /) -> bool:
-        """Return whether reading so much waits for nothing, neither disk nor network, as far as that can be told."""
+    def read_at_hand(self, size: int, /) -> bytes | bytearray | None:
+        """Return ``size`` bytes, or all the rest if that is less; None, with nothing read, unless all are in memory.
+
+        It waits for nothing, neither disk nor network. What can't tell without waiting says None.
+        """
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes, or all the rest; empty at the end."""

@@ -22,7 +22,7 @@ from adapters.http.probes import Probes
 from adapters.http.throttle import ThrottledAuthenticator
 from adapters.observability.logging import configure_logging
 from adapters.observability.metrics import Metrics
-from adapters.observability.requests import bind_request, log_request
+from adapters.observability.requests import RequestLog, bind_request
 from application.bus import Bus
 from application.commands.sweep import Sweep
 from domain.errors import CalotypeError
@@ -91,6 +91,13 @@ def create_application(container: Container, settings: Settings) -> Edge:
         identity.close()
         stores.close()
 
+    request_log = RequestLog()
+
+    @contextlib.asynccontextmanager
+    async def logging(_: Litestar) -> AsyncIterator[None]:
+        yield
+        request_log.write()
+
     @contextlib.asynccontextmanager
     async def giving_up(_: Litestar) -> AsyncIterator[None]:
         task = asyncio.create_task(give_up_on_stalled_clients(settings.port, settings.stall_timeout_s))
@@ -115,9 +122,10 @@ def create_application(container: Container, settings: Settings) -> Edge:
     return create_app(
         context,
         started=[bind_request],
-        observers=[log_request, metrics.observe_request],
+        observers=[request_log, metrics.observe_request],
         lifespan=[
             closing,
+            logging,
             giving_up,
             *([counting] if metrics.is_shared else []),  # ends behind the sweeps, which count too
             sweeping,

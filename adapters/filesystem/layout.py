@@ -12,7 +12,6 @@ four folders of a new slot and wait for them, and a million images are no more t
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from domain.image import OBJECT_ROOT
@@ -28,8 +27,7 @@ HASH_NAME = re.compile(rb"[0-9a-f]")
 IMAGE_NAME = re.compile(_UUID.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePlace:
+class ImagePlace(NamedTuple):
     """Where one image's files are. Paths are bytes, names in UTF-8: no process's locale may change them."""
 
     outer: bytes

@@ -17,7 +17,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -49,7 +49,6 @@ _URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
 _CLOSED = -1
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ONLY_FROM_MEMORY: int | None = getattr(os, "RWF_NOWAIT", None)  # preadv2(2); Linux alone has it
-_NOWHERE = memoryview(bytearray(256 * 1024))  # what is read there is never looked at
 
 
 @dataclass(slots=True)
@@ -74,15 +73,19 @@ class FileBody:
         self._at += len(data)
         return data
 
-    def is_at_hand(self, size: int, /) -> bool:
-        """See ObjectBody.is_at_hand. Reads it all, as far as it is in memory: of a file's pages any may be missing."""
-        size = min(size, self._stop - self._at)
-        if _ONLY_FROM_MEMORY is None or not 0 < size <= len(_NOWHERE):
-            return False
+    def read_at_hand(self, size: int, /) -> bytearray | None:
+        """See ObjectBody.read_at_hand."""
+        if _ONLY_FROM_MEMORY is None:
+            return None
+        data = bytearray(min(size, self._stop - self._at))
         try:
-            return os.preadv(self._descriptor, [_NOWHERE[:size]], self._at, _ONLY_FROM_MEMORY) == size
-        except OSError:  # the first page is not, or the file system can't tell
-            return False
+            count = os.preadv(self._descriptor, [data], self._at, _ONLY_FROM_MEMORY)
+        except OSError:  # the first page is not in memory, or the file system can't tell
+            return None
+        if count < len(data):  # a page is not, or the file has become shorter
+            return None
+        self._at += count
+        return data
 
     def close(self) -> None:
         """See ObjectBody.close."""
@@ -162,17 +165,20 @@ class FilesystemObjects:
             descriptor, status = _open_object(path)
         except FileNotFoundError as absence:
             raise NotFound from absence
-        with _closed_on_failure(descriptor):
+        try:
             if sha256 is None:
-                media_type = MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
+                digest, media_type = None, MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
             else:
                 digest, media_type = self._contents.of(path, descriptor, status)
-                if digest.hex() != sha256:
-                    raise Damaged(f"the bytes of {key} are not those that were stored")
-            info = _info(key, status, media_type)
-            start, stop = byte_range or (0, info.size_bytes)
-            whole = os.fsdecode(path) if byte_range is None else None
-            return FileBody(info, whole, descriptor, start, stop)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if digest is not None and digest.hex() != sha256:
+            os.close(descriptor)
+            raise Damaged(f"the bytes of {key} are not those that were stored")
+        start, stop = byte_range or (0, status.st_size)
+        whole = os.fsdecode(path) if byte_range is None else None
+        return FileBody(_info(key, status, media_type), whole, descriptor, start, stop)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
@@ -284,27 +290,25 @@ class FilesystemObjects:
 
 def _open_object(path: bytes) -> tuple[int, os.stat_result]:
     """Open a regular file: its descriptor and status. Anything else in its place is no object: FileNotFoundError."""
-    absence = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     try:
         descriptor = os.open(path, _OBJECT_FLAGS)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
-            raise absence from error
+            raise _absence(path) from error
         raise
-    with _closed_on_failure(descriptor):
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise absence
-    return descriptor, status
-
-
-@contextmanager
-def _closed_on_failure(descriptor: int) -> Iterator[None]:
     try:
-        yield
+        status = os.fstat(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise _absence(path)
+    return descriptor, status
+
+
+def _absence(path: bytes) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def _info(key: str, status: os.stat_result, media_type: MediaType | None = None) -> ObjectInfo:

@@ -40,7 +40,7 @@ class Reply:
 
     status: int
     headers: Headers = ()
-    body: bytes = b""
+    body: bytes | bytearray = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -89,8 +89,11 @@ class ObjectReply:
         """Send it: at once if it is small and at hand, as a file where the server offers that, in pieces elsewhere."""
         try:
             path = self.body.path
-            if self.length <= _AT_ONCE_BYTES and self.body.is_at_hand(self.length):
-                await Reply(self.status, self.headers, self._all())(scope, receive, send)
+            data = self.body.read_at_hand(self.length) if self.length <= _AT_ONCE_BYTES else None
+            if data is not None:
+                if len(data) < self.length:
+                    raise EOFError(_ENDED)
+                await Reply(self.status, self.headers, data)(scope, receive, send)
             elif path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
                 await _start(send, self.status, self.headers)
                 await send({"type": "http.response.pathsend", "path": path})
@@ -98,12 +101,6 @@ class ObjectReply:
                 await self._stream(receive, send)
         finally:
             self.body.close()
-
-    def _all(self) -> bytes:
-        data = self.body.read(self.length)
-        if len(data) < self.length:
-            raise EOFError(_ENDED)
-        return data
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         if _streams.open >= _STREAMS_MAX:
@@ -128,16 +125,18 @@ class ObjectReply:
         finally:
             gone.cancel()
 
-    async def _piece(self, left: int) -> bytes:
+    async def _piece(self, left: int) -> bytes | bytearray:
         most = max(_SMALLEST_CHUNK_BYTES, min(_CHUNK_BYTES, _CHUNKS_BYTES // _streams.open))
         size = min(left, most)
-        piece = self.body.read(size) if self.body.is_at_hand(size) else await sync_to_thread(self.body.read, size)
+        piece = self.body.read_at_hand(size)
+        if piece is None:
+            piece = await sync_to_thread(self.body.read, size)
         if not piece:
             raise EOFError(_ENDED)
         return piece
 
 
-async def _taken(send: Send, piece: bytes, left: int) -> bool:
+async def _taken(send: Send, piece: bytes | bytearray, left: int) -> bool:
     """Send a piece, and return whether there is still somebody who takes it."""
     try:
         await send({"type": "http.response.body", "body": piece, "more_body": left > 0})

@@ -31,10 +31,9 @@ class MemoryBody:
         """See ObjectBody.read."""
         return self._stream.read(size)
 
-    def is_at_hand(self, size: int, /) -> bool:
-        """See ObjectBody.is_at_hand."""
-        del size
-        return True
+    def read_at_hand(self, size: int, /) -> bytes:
+        """See ObjectBody.read_at_hand."""
+        return self.read(size)
 
     def close(self) -> None:
         """See ObjectBody.close."""

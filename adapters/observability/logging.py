@@ -24,7 +24,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Processor]
     if as_json:

@@ -129,10 +129,9 @@ class S3Body:
         if self._left <= 0 and self._digest.hexdigest() != self._sha256:
             raise Damaged(f"the bytes of {self.info.key} are not those that were stored")
 
-    def is_at_hand(self, size: int, /) -> bool:
-        """See ObjectBody.is_at_hand."""
+    def read_at_hand(self, size: int, /) -> None:
+        """See ObjectBody.read_at_hand."""
         del size
-        return False
 
     def close(self) -> None:
         """See ObjectBody.close; a connection with unread bytes in it ends here, any other was kept already."""

@@ -243,8 +243,8 @@ class _BreakingBody:
     def path(self) -> None:
         return None
 
-    def is_at_hand(self, size: int, /) -> bool:
-        return self.body.is_at_hand(size)
+    def read_at_hand(self, size: int, /) -> None:
+        del size
 
     def read(self, size: int = -1, /) -> bytes:
         room = self.body.info.size_bytes // 2 - self.given

@@ -914,12 +914,14 @@ def test_a_body_is_at_hand_as_long_as_the_system_keeps_its_bytes(root: Path) -> 
     if not _tells_what_is_in_memory(path):
         pytest.skip("this file system does not tell")
     with closing(objects.open(target.key)) as body:
-        assert body.is_at_hand(1)
-        assert body.is_at_hand(AT_ONCE_BYTES)
-        assert not body.is_at_hand(AT_ONCE_BYTES + 1)
-        _let_go_of(path, while_=lambda: body.is_at_hand(AT_ONCE_BYTES))
-        assert body.read() == PIECES
-        assert not body.is_at_hand(1), "nothing is left"
+        assert body.read_at_hand(1) == PIECES[:1]
+        assert body.read_at_hand(AT_ONCE_BYTES) == PIECES[1 : 1 + AT_ONCE_BYTES]
+        assert body.read_at_hand(len(PIECES)) == PIECES[1 + AT_ONCE_BYTES :], "all that is left"
+        assert body.read_at_hand(1) == b""
+    with closing(objects.open(target.key)) as body:
+        _let_go_of(path)
+        assert body.read_at_hand(len(PIECES)) is None
+        assert body.read() == PIECES, "nothing was read before"
 
 
 @pytest.mark.parametrize("byte_range", [None, ByteRange(10, 20)])
@@ -929,7 +931,7 @@ def test_a_body_that_ends_too_early_is_not_at_hand(root: Path, byte_range: ByteR
     put(objects, target)
     with closing(objects.open(target.key, byte_range)) as body:
         os.truncate(the_file(root, target), 15)
-        assert not body.is_at_hand(len(JPEG))
+        assert body.read_at_hand(len(JPEG)) is None
 
 
 def test_the_format_is_told_whether_the_content_was_checked_or_is_known(root: Path) -> None:
@@ -952,11 +954,15 @@ def _tells_what_is_in_memory(path: Path) -> bool:
     return True
 
 
-def _let_go_of(path: Path, *, while_: Callable[[], bool]) -> None:
+def _let_go_of(path: Path) -> None:
     def is_let_go() -> bool:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return not while_()
+            try:
+                os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+            except BlockingIOError:
+                return True
+            return False
 
     wait_until(is_let_go)

@@ -266,9 +266,8 @@ class Source:
     def __init__(self) -> None:
         self.closed = False
 
-    def is_at_hand(self, size: int, /) -> bool:
+    def read_at_hand(self, size: int, /) -> None:
         del size
-        return False
 
     def read(self, size: int = -1, /) -> bytes:
         return b"x" * size

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import aws, large, memory, presign, report
+from bench import aws, floor, large, memory, presign, report
 from bench.compare import FULL, QUICK, compare
 from bench.peers import PEERS
 
 _COSTS = {"sweeps": large.sweeps, "audits": large.audits}
-_TABLES = {"memory": memory.measure, "presign": presign.measure, "aws": aws.measure}
+_TABLES = {"floor": floor.measure, "memory": memory.measure, "presign": presign.measure, "aws": aws.measure}
 _NAMES = ["peers", "sweeps", *_TABLES, "audits"]  # the longest last: each is kept when it ends
 
 

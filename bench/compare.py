@@ -136,8 +136,8 @@ def _round(
             if library is None or isinstance(ask, str):
                 results.absent.setdefault(row.name, {})[name] = str(ask)
                 continue
-            sample = _sample(row, library.server, ask, effort, run)
-            results.rows.setdefault(row.name, {}).setdefault(name, []).append(sample)
+            taken = sample(row, library.server, ask, effort, run)
+            results.rows.setdefault(row.name, {}).setdefault(name, []).append(taken)
 
 
 def _ask(row: Row, library: Library) -> Ask | str:
@@ -148,7 +148,12 @@ def _ask(row: Row, library: Library) -> Ask | str:
         return str(reason)
 
 
-def _sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sample:
+def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sample:
+    """Put a row to a server for as long as the effort allows.
+
+    Raises:
+        Wrong: an answer was not what it should be.
+    """
     # Twice: the first may have met something else that was slow.
     (size, first_s), (_, second_s) = _timed(server, ask), _timed(server, ask)
     cpu_s = server.cpu_s()

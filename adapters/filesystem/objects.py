@@ -38,6 +38,7 @@ from adapters.filesystem.layout import (
     place_of_prefix,
 )
 from adapters.filesystem.signing import UrlSigner
+from application.content import HashedBytes
 from application.ports import ByteRange, Clock, Disposition, ObjectInfo, Permit, SignedUrl, StoredObject
 from domain.errors import Conflict, Damaged, NotFound, Unavailable
 from domain.image import OBJECT_ROOT, Image, object_prefix
@@ -253,12 +254,17 @@ class FilesystemObjects:
             self._disk.sync_folder(image.partials)
 
     def _receive(self, descriptor: int, content: BinaryIO, target: StoredObject) -> None:
-        digest, size_bytes = hashlib.sha256(), 0
-        while size_bytes <= target.size_bytes and (piece := content.read(_PIECE_BYTES)):
-            size_bytes += len(piece)
-            digest.update(piece)
-            self._disk.write_all(descriptor, piece)
-        if (size_bytes, digest.hexdigest()) != (target.size_bytes, target.sha256):
+        if isinstance(content, HashedBytes) and content.tell() == 0:
+            size_bytes, sha256 = len(content.data), content.sha256
+            self._disk.write_all(descriptor, content.data)
+        else:
+            digest, size_bytes = hashlib.sha256(), 0
+            while size_bytes <= target.size_bytes and (piece := content.read(_PIECE_BYTES)):
+                size_bytes += len(piece)
+                digest.update(piece)
+                self._disk.write_all(descriptor, piece)
+            sha256 = digest.hexdigest()
+        if (size_bytes, sha256) != (target.size_bytes, target.sha256):
             raise Unavailable("the bytes are not those that were promised")
 
     def _require_same(self, path: bytes, target: StoredObject) -> None:

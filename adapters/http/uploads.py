@@ -1,7 +1,6 @@
 """Uploads: multipart bodies parsed, hashed and spooled in one pass, in bounded memory."""
 
 import hashlib
-import io
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -207,21 +206,20 @@ class _Spool:
     async def content(self) -> Content:
         """Return the whole, ready to be read from its start."""
         if self._file is None:
-            self._file = io.BytesIO(self._hashed())  # which takes the bytes as they are; writing would copy them
-        else:
-            await self.flush()
+            return Content.of(self._taken())
+        await self.flush()
         self._file.seek(0)
         return Content(self._file, self.size_bytes, self._digest.hexdigest())
 
-    def _hashed(self) -> bytes:
+    def _taken(self) -> bytes:
         batch = b"".join(self._pending)
         self._pending.clear()
         self.pending_bytes = 0
-        self._digest.update(batch)
         return batch
 
     def _write(self) -> None:
-        batch = self._hashed()
+        batch = self._taken()
+        self._digest.update(batch)
         try:
             if self._file is None:
                 # Unnamed where the system can (O_TMPFILE): nothing to clean up, whenever the process dies.

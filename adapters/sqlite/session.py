@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -66,8 +66,7 @@ class Session:
             self._end_group()
             return connection.execute(statement, parameters).fetchall()
 
-    @contextmanager
-    def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
+    def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> AbstractContextManager[sqlite3.Connection]:
         """Run a block as one transaction: committed when the block ends, rolled back when it raises.
 
         ``DEFERRED`` is for reading, from one snapshot. ``IMMEDIATE`` is for writing: it takes the file's one write
@@ -76,10 +75,10 @@ class Session:
         Blocks that come to write while a commit waits for the disk are committed together by the next one. Each ends
         when that is done, and fails if it fails; one that raises undoes what it did, and nothing of the others.
         """
-        if mode == "IMMEDIATE":
-            with self._grouped() as connection:
-                yield connection
-            return
+        return self._grouped() if mode == "IMMEDIATE" else self._snapshot()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
         with self._alone() as connection:
             self._end_group()
             try:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from adapters.filesystem import FilesystemObjects
 from adapters.filesystem.disk import Disk
 from adapters.memory import FixedClock, MemoryObjects
+from application.content import HashedBytes
 from application.ports import ByteRange, Disposition, ObjectBody, ObjectStore, StoredObject
 from domain.errors import CalotypeError, Conflict, Damaged, NotFound, Unavailable
 from domain.image import Image, object_prefix
@@ -209,11 +210,28 @@ def test_an_object_is_never_replaced(world: World, other: bytes) -> None:
     [b"", JPEG[:-1], JPEG + b"x", JPEG[:-1] + b"x", JPEG + PIECES],
     ids=["none", "less", "more", "other", "far more"],
 )
-def test_bytes_that_were_not_promised_leave_nothing(world: World, sent: bytes) -> None:
+@pytest.mark.parametrize("stream", [io.BytesIO, HashedBytes])
+def test_bytes_that_were_not_promised_leave_nothing(
+    world: World, sent: bytes, stream: Callable[[bytes], io.BytesIO]
+) -> None:
     target = promised(JPEG)
     with pytest.raises(Unavailable):
-        world.put(target, sent)
+        world.objects.put(target, stream(sent), deadline=world.later)
     assert_absent(world, target)
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, HashedBytes])
+def test_a_stream_is_put_from_where_it_stands(world: World, stream: Callable[[bytes], io.BytesIO]) -> None:
+    target, content = promised(JPEG), stream(b"before" + JPEG)
+    content.seek(len(b"before"))
+    world.objects.put(target, content, deadline=world.later)
+    assert world.read(target.key) == JPEG
+
+
+def test_bytes_that_were_hashed_before_are_put_whole(world: World) -> None:
+    target = promised(PIECES)
+    world.objects.put(target, HashedBytes(PIECES), deadline=world.later)
+    assert world.read(target.key) == PIECES
 
 
 def test_a_wrong_size_with_the_right_checksum_leaves_nothing(world: World) -> None:

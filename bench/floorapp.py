@@ -1,0 +1,168 @@
+"""What no upload and no download on this server can do without, as an ASGI application that does nothing else.
+
+    POST /received    read the body, and answer
+    POST /synced      and: one SHA-256; the file, its folders and two commits on the disk, in the protocol's order
+    POST /kept        and: the protocol by Calotype's own stores, from reservation to record
+    GET /file         give the server the path of a file
+    GET /memory       the same bytes for all, read once: what the server takes for sending them
+
+Both stores commit in groups and take turns with the other worker, as Calotype does. Nothing is checked or logged; there
+are no owners, and an answer says only how many bytes were kept.
+"""
+# ruff: noqa: PTH102, PTH108 (what is measured: no more than system calls)
+
+import asyncio
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from adapters.filesystem.objects import FilesystemObjects
+from adapters.sqlite.metadata import SqliteMetadata
+from adapters.sqlite.session import Session
+from adapters.system import SystemClock
+from application.ports import StoredObject
+from domain.image import Image
+from domain.reclaim import Reservation
+from domain.values import Description, Filename, MediaType, Tag, Title, UserId
+
+_HEX = "0123456789abcdef"
+_OWNER = UserId("grace")
+
+
+class Disk:
+    """A file and two rows for each upload: the system calls and statements that its durability takes, and no more."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders and the tables."""
+        self._root = str(root)
+        for name in (f"{a}/{b}/{kind}" for a in _HEX for b in _HEX for kind in ("images", "partial")):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        self._session = Session(root / "floor.sqlite3", timeout_s=5)
+        with self._session.transaction("IMMEDIATE") as db:
+            db.execute("CREATE TABLE IF NOT EXISTS reclaim (id TEXT PRIMARY KEY, due INTEGER)")
+            db.execute("CREATE TABLE IF NOT EXISTS images (id TEXT PRIMARY KEY, sha256 TEXT, size_bytes INTEGER)")
+
+    def keep(self, content: bytes) -> None:
+        """Keep a file's bytes."""
+        name, sha256 = uuid.uuid4().hex, hashlib.sha256(content).hexdigest()
+        with self._session.transaction("IMMEDIATE") as db:
+            db.execute("INSERT INTO reclaim VALUES (?, ?)", (name, 1))
+        slot = f"{self._root}/{name[0]}/{name[1]}"
+        partial, folder = f"{slot}/partial/{name}", f"{slot}/images/{name}"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        os.mkdir(folder)
+        os.link(partial, f"{folder}/photo.jpg")
+        for each in (folder, f"{slot}/images"):
+            descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        os.unlink(partial)
+        with self._session.transaction("IMMEDIATE") as db:
+            db.execute("DELETE FROM reclaim WHERE id = ?", (name,))
+            db.execute("INSERT INTO images VALUES (?, ?, ?)", (name, sha256, len(content)))
+
+
+class Stores:
+    """Calotype's own stores, and the protocol's three calls."""
+
+    def __init__(self, root: Path) -> None:
+        """Open them."""
+        root.mkdir(exist_ok=True)
+        self._clock = SystemClock()
+        self._records = SqliteMetadata(root / "catalog.sqlite3")
+        self._objects = FilesystemObjects(root / "objects", clock=self._clock, public_url="http://x", secret=b"s" * 32)
+
+    def keep(self, content: bytes) -> None:
+        """Reserve, put, commit."""
+        now = self._clock.now()
+        image = Image(
+            image_id=uuid.uuid4(),
+            owner=_OWNER,
+            filename=Filename("photo.jpg"),
+            title=Title("A bridge"),
+            description=Description(""),
+            tags=(Tag("trip"), Tag("place-3")),
+            media_type=MediaType.JPEG,
+            size_bytes=len(content),
+            width=1,
+            height=1,
+            sha256=hashlib.sha256(content).hexdigest(),
+            created_at=now,
+            updated_at=now,
+        )
+        reservation = Reservation(
+            image_id=image.image_id,
+            owner=_OWNER,
+            holder=uuid.uuid4(),
+            lease_until=now + timedelta(minutes=1),
+            due=now + timedelta(hours=1),
+            size_bytes=len(content),
+        )
+        target = StoredObject(
+            key=image.key,
+            size_bytes=image.size_bytes,
+            sha256=image.sha256,
+            media_type=image.media_type,
+            owner=image.owner,
+            image_id=image.image_id,
+        )
+        self._records.reserve(reservation, at=now)
+        self._objects.put(target, io.BytesIO(content), deadline=reservation.lease_until)
+        self._records.commit(image, holder=reservation.holder)
+
+
+class Floor:
+    """The application. Its folder and a file to send come from the environment."""
+
+    def __init__(self) -> None:
+        """Open all of it, in each worker."""
+        root = Path(os.environ["FLOOR_FOLDER"])
+        self._file = os.environ["FLOOR_FILE"]
+        self._sent = Path(self._file).read_bytes()
+        self._keep: dict[str, Callable[[bytes], None]] = {
+            "/synced": Disk(root / "disk").keep,
+            "/kept": Stores(root / "stores").keep,
+        }
+        self._threads = ThreadPoolExecutor(32)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if scope["method"] == "POST":
+            body = await _body(receive)
+            content = body[body.index(b"image/jpeg\r\n\r\n") + 14 : body.rindex(b"\r\n--")]
+            if keep := self._keep.get(path):
+                await asyncio.get_running_loop().run_in_executor(self._threads, keep, content)
+            await _start(send, 201, len(told := b'{"size_bytes": %d}' % len(content)))
+            await send({"type": "http.response.body", "body": told})
+        elif path == "/file":
+            await _start(send, 200, len(self._sent))
+            await send({"type": "http.response.pathsend", "path": self._file})
+        else:
+            sent = self._sent if path == "/memory" else b""
+            await _start(send, 200, len(sent))
+            await send({"type": "http.response.body", "body": sent})
+
+
+async def _body(receive: Any) -> bytes:
+    pieces = []
+    while True:
+        message = await receive()
+        pieces.append(message["body"])
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+async def _start(send: Any, status: int, length: int) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % length)]})

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import httpx
 
 from bench.compare import FULL, QUICK, Sample, sample, seeded
-from bench.library import jpeg_template
+from bench.library import TOKEN_CHARS, jpeg_template
 from bench.peers import Library
 from bench.peers.ours import Calotype
+from bench.peers.peer import DOWNLOADED
 from bench.peers.pocketbase import Pocketbase
 from bench.processes import Server
 from bench.rows import BIG_JPEG_BYTES, JPEG_BYTES, ROWS, SMALL
@@ -27,7 +28,7 @@ _UPLOADS = {
     "and one SHA-256, a synced file in synced folders, two commits": "/synced",
     "and Calotype's own stores: reserve, put, commit": "/kept",
 }
-_DOWNLOADS = {"the server sends a file": "/file", "the server sends what it has in memory": "/memory"}
+_DOWNLOADS = {"the server sends a file": "/file/{n}", "the server sends what it has in memory": "/memory/{n}"}
 
 
 class Contender(NamedTuple):
@@ -74,9 +75,11 @@ def _started(stack: ExitStack, folder: Path, peer: Pocketbase | Calotype) -> Lib
 
 
 def _floor(folder: Path) -> Server:
-    kept, sent = folder / "floor", folder / "sent.jpg"
+    kept, sent = folder / "floor", folder / "sent"
     kept.mkdir()
-    sent.write_bytes(jpeg_template(BIG_JPEG_BYTES).filled("0" * 32))
+    sent.mkdir()
+    for number in range(DOWNLOADED[BIG_JPEG_BYTES]):
+        (sent / str(number)).write_bytes(jpeg_template(BIG_JPEG_BYTES).filled(f"{number:0{TOKEN_CHARS}d}"))
     # As Calotype starts it: see entrypoints/server.py.
     options = ["--workers", str(os.cpu_count() or 1), "--http", "1", "--http1-buffer-size", str(128 * 1024)]
     options += ["--runtime-blocking-threads", "32", "--no-ws", "--interface", "asgi", "--factory", "--port", "{port}"]
@@ -84,7 +87,7 @@ def _floor(folder: Path) -> Server:
         [sys.executable, "-m", "granian", *options, "bench.floorapp:Floor"],
         log=folder / "floor.log",
         cwd=_ROOT,
-        environment={"FLOOR_FOLDER": str(kept), "FLOOR_FILE": str(sent)},
+        environment={"FLOOR_FOLDER": str(kept), "FLOOR_FILES": str(sent)},
     )
 
 
@@ -99,7 +102,8 @@ def _part(path: str, whole: Ask) -> Ask:
         if len(answer.content) != BIG_JPEG_BYTES:
             raise Wrong("not the file")
 
-    return replace(whole, paths=(path,), check=check if whole.upload else check_file)
+    paths = tuple(dict.fromkeys(path.format(n=number) for number in range(len(whole.paths))))
+    return replace(whole, paths=paths, check=check if whole.upload else check_file)
 
 
 def _turned(asks: Mapping[str, Contender], number: int) -> dict[str, Contender]:

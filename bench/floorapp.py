@@ -3,8 +3,8 @@
     POST /received    read the body, and answer
     POST /synced      and: one SHA-256; the file, its folders and two commits on the disk, in the protocol's order
     POST /kept        and: the protocol by Calotype's own stores, from reservation to record
-    GET /file         give the server the path of a file
-    GET /memory       the same bytes for all, read once: what the server takes for sending them
+    GET /file/{n}     give the server the path of a file
+    GET /memory/{n}   bytes that were read once, for all: what the server takes for sending them
 
 Both stores commit in groups and take turns with the other worker, as Calotype does. Nothing is checked or logged; there
 are no owners, and an answer says only how many bytes were kept.
@@ -13,7 +13,6 @@ are no owners, and an answer says only how many bytes were kept.
 
 import asyncio
 import hashlib
-import io
 import os
 import uuid
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from adapters.filesystem.objects import FilesystemObjects
 from adapters.sqlite.metadata import SqliteMetadata
 from adapters.sqlite.session import Session
 from adapters.system import SystemClock
+from application.content import HashedBytes
 from application.ports import StoredObject
 from domain.image import Image
 from domain.reclaim import Reservation
@@ -83,7 +83,7 @@ class Stores:
 
     def keep(self, content: bytes) -> None:
         """Reserve, put, commit."""
-        now = self._clock.now()
+        now, stream = self._clock.now(), HashedBytes(content)
         image = Image(
             image_id=uuid.uuid4(),
             owner=_OWNER,
@@ -95,7 +95,7 @@ class Stores:
             size_bytes=len(content),
             width=1,
             height=1,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=stream.sha256,
             created_at=now,
             updated_at=now,
         )
@@ -116,18 +116,21 @@ class Stores:
             image_id=image.image_id,
         )
         self._records.reserve(reservation, at=now)
-        self._objects.put(target, io.BytesIO(content), deadline=reservation.lease_until)
+        self._objects.put(target, stream, deadline=reservation.lease_until)
         self._records.commit(image, holder=reservation.holder)
 
 
 class Floor:
-    """The application. Its folder and a file to send come from the environment."""
+    """The application. Its folder, and that of the files to send, come from the environment."""
 
     def __init__(self) -> None:
         """Open all of it, in each worker."""
         root = Path(os.environ["FLOOR_FOLDER"])
-        self._file = os.environ["FLOOR_FILE"]
-        self._sent = Path(self._file).read_bytes()
+        files = Path(os.environ["FLOOR_FILES"]).iterdir()
+        self._files = {f"/file/{each.name}": (str(each), each.stat().st_size) for each in files}
+        self._memory = {
+            path.replace("file", "memory"): Path(file).read_bytes() for path, (file, _) in self._files.items()
+        }
         self._keep: dict[str, Callable[[bytes], None]] = {
             "/synced": Disk(root / "disk").keep,
             "/kept": Stores(root / "stores").keep,
@@ -146,11 +149,12 @@ class Floor:
                 await asyncio.get_running_loop().run_in_executor(self._threads, keep, content)
             await _start(send, 201, len(told := b'{"size_bytes": %d}' % len(content)))
             await send({"type": "http.response.body", "body": told})
-        elif path == "/file":
-            await _start(send, 200, len(self._sent))
-            await send({"type": "http.response.pathsend", "path": self._file})
+        elif path in self._files:
+            file, length = self._files[path]
+            await _start(send, 200, length)
+            await send({"type": "http.response.pathsend", "path": file})
         else:
-            sent = self._sent if path == "/memory" else b""
+            sent = self._memory.get(path, b"")
             await _start(send, 200, len(sent))
             await send({"type": "http.response.body", "body": sent})
 

@@ -1,8 +1,29 @@
 """How the boto3 client for S3 is configured. Building it, and finding credentials, is the container's business."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_UNASKED_MAX_BYTES = 1024 * 1024
+
+
+def send_small_unasked(client: "S3Client") -> None:
+    """Make the client send bodies of up to 1 MiB at once. May be repeated.
+
+    Before each file botocore asks for leave (``Expect: 100-continue``) and waits for it: a round trip. That spares the
+    sending of a large body that is refused; a small one is there by then.
+    """
+    # Last: behind botocore's own, which puts the header there.
+    client.meta.events.register_last("before-call.s3", _send_unasked, unique_id="calotype-unasked")
+
+
+def _send_unasked(params: dict[str, Any], **_event: object) -> None:
+    headers = params["headers"]
+    if int(headers.get("Content-Length", _UNASKED_MAX_BYTES + 1)) <= _UNASKED_MAX_BYTES:
+        headers.pop("Expect", None)
 
 
 def client_config(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote_plus
 
 from adapters.s3.body import S3Body, Source, Stretch
+from adapters.s3.client import send_small_unasked
 from adapters.s3.deadline import Deadline, guard, running
 from adapters.s3.errors import KeyTaken, Raced, UploadGone, translated
 from adapters.s3.multipart import abort, put_in_parts
@@ -67,8 +68,9 @@ class S3Objects:
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
-        """Bind the client to deadlines."""
+        """Bind the client to deadlines, and let it send small bodies at once."""
         guard(self.client)
+        send_small_unasked(self.client)
 
     def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
         """See ObjectStore.put. The content must be seekable: what fails on the way is sent again."""

@@ -109,6 +109,12 @@ def refused(code: str, operation: str = "PutObject") -> ClientError:
 # ---- requests
 
 
+@pytest.mark.parametrize(("size_bytes", "leave"), [(1024 * 1024, None), (1024 * 1024 + 1, "100-continue")])
+def test_leave_to_send_is_asked_for_large_bodies_alone(world: World, size_bytes: int, leave: str | None) -> None:
+    world.stored(bytes(size_bytes))
+    assert world.wire.only("PutObject").get("expect") == leave
+
+
 def test_an_upload_is_one_request_that_says_everything(world: World) -> None:
     target = world.stored()
 

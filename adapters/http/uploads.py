@@ -14,6 +14,7 @@ from litestar import Request
 from litestar.concurrency import sync_to_thread
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
+from adapters.http.authentication import header
 from adapters.http.inputs import body_pieces, gathered, split_tags
 from adapters.http.intake import Arrival, Intake
 from adapters.http.problems import Problem
@@ -57,7 +58,7 @@ async def received_upload(
         Invalid: no file, unknown or repeated fields, or fields that break a rule.
         TooLarge: the file is over the limit.
     """
-    boundary = _boundary(request.headers.get("content-type", ""))
+    boundary = _boundary(header(request.scope, b"content-type") or "")
     body_max_bytes = max_file_bytes + _FORM_OVERHEAD_BYTES
     async with intake.upload(request.scope, owner, body_max_bytes=body_max_bytes) as arrival:
         spool = _Spool(spool_dir)

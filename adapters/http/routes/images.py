@@ -8,6 +8,7 @@ from litestar import Request, Router, delete, patch, post, put, route
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
 
+from adapters.http.authentication import header
 from adapters.http.conditions import Validators, evaluate, expected_versions
 from adapters.http.context import Context
 from adapters.http.documents import deleted_document
@@ -44,7 +45,7 @@ _READ = [HttpMethod.GET, HttpMethod.HEAD]
 async def upload(request: Request[Any, Any, Any], owner: UserId, context: Context) -> ASGIApp:
     """Store an image."""
     Query(request.scope["query_string"]).done()
-    raw_key = request.headers.get("idempotency-key")
+    raw_key = header(request.scope, b"idempotency-key")
     key = None if raw_key is None else IdempotencyKey(raw_key)
     async with received_upload(
         request,

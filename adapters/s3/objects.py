@@ -160,8 +160,7 @@ class S3Objects:
                 **properties,
                 Body=body.as_file(),
                 ContentLength=len(body),
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=_base64(target.sha256),
+                ChecksumSHA256=_base64(target.sha256),  # which says by itself what algorithm it is of
                 IfNoneMatch="*",
             )
 

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 import httpx
 
-from bench.library import DESCRIPTION, ONE_IN_10, PAGE, READER, UPLOADER, Words, jpeg_template, photo, sampled
+from bench.library import DESCRIPTION, ONE_IN_10, PAGE, READER, UPLOADER, jpeg_template, photo, sampled
 from bench.peers.filling import filling
-from bench.peers.peer import Stored, content_check, multipart, page_check, stored_pictures
+from bench.peers.peer import Stored, content_check, multipart, page_check, stored_pictures, title_check, words_of_items
 from bench.processes import Server
 from bench.wrk import Ask, Wrong
 
@@ -156,18 +156,14 @@ class PocketbaseLibrary:
         question = {"perPage": PAGE, "sort": "-created", "skipTotal": 1}
         if conditions:
             question["filter"] = " && ".join(conditions)
-        check = page_check(_words, self._size, tags=tags, title=title)
+        check = page_check(words_of_items, self._size, tags=tags, title=title)
         return Ask((f"{_RECORDS}?{urlencode(question)}",), 200, check, self._as(READER))
 
     def metadata(self) -> Ask:
         """See Library."""
         photos = sampled(self._size)
-
-        def check(answer: httpx.Response) -> None:
-            if answer.json()["title"] != photos[0].title:
-                raise Wrong("not the metadata of that image")
-
-        return Ask(tuple(f"{_RECORDS}/{_id(each.number)}" for each in photos), 200, check, self._as(READER))
+        paths = tuple(f"{_RECORDS}/{_id(each.number)}" for each in photos)
+        return Ask(paths, 200, title_check(photos[0].title), self._as(READER))
 
     def upload(self, size_bytes: int) -> Ask:
         """See Library."""
@@ -243,7 +239,3 @@ def _id(number: int) -> str:
 
 def _user_id(user: str) -> str:
     return user.ljust(15, "0")
-
-
-def _words(answer: httpx.Response) -> list[Words]:
-    return [Words(each["title"], tuple(each["tags"])) for each in answer.json()["items"]]

@@ -10,15 +10,12 @@ from urllib.parse import urlencode
 
 import httpx
 
-from bench.library import DESCRIPTION, ONE_IN_10, PAGE, READER, UPLOADER, Words, jpeg_template, photo, sampled
+from bench.library import DESCRIPTION, PAGE, READER, UPLOADER, Words, photo
 from bench.peers.filling import filling
-from bench.peers.gunicorn import THREADS, gunicorn
-from bench.peers.peer import CannotDo, Stored, content_check, multipart, page_check, stored_pictures
-from bench.processes import Server
-from bench.wrk import Ask, Wrong
+from bench.peers.gunicorn import APPS, THREADS, gunicorn, installed, programs_of
+from bench.peers.peer import UPLOADED_TAGS, HeaderLibrary
 
-_BIN = Path(__file__).parent.parent.parent / ".venv-bench-wagtail" / "bin"
-_APPS = Path(__file__).parent / "apps"
+_PROGRAMS = programs_of("wagtail")
 _FIRST_ID = 1
 
 
@@ -35,10 +32,7 @@ class Wagtail:
 
     def version(self) -> str:
         """See Peer."""
-        script = "from importlib.metadata import version as v; print(f\"{v('wagtail')} (Django {v('django')})\")"
-        return subprocess.run(
-            [_BIN / "python", "-c", script], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return installed(_PROGRAMS, "wagtail", "Django")
 
     def schema(self) -> str:
         """See Peer."""
@@ -46,8 +40,8 @@ class Wagtail:
 
     def seed(self, folder: Path, size: int) -> None:
         """See Peer. By SQL, into the tables that Django has made."""
-        command = [str(_BIN / "python"), "make_wagtail.py", READER, UPLOADER]
-        subprocess.run(command, cwd=_APPS, env={**os.environ, **_environment(folder)}, check=True)
+        command = [str(_PROGRAMS / "python"), "make_wagtail.py", READER, UPLOADER]
+        subprocess.run(command, cwd=APPS, env={**os.environ, **_environment(folder)}, check=True)
         with filling(folder / "wagtail.db") as db:
             _fill(db, size)
 
@@ -56,83 +50,32 @@ class Wagtail:
         del size
         shutil.copytree(seeded, folder)
 
-    def library(self, folder: Path, size: int) -> "WagtailLibrary":
+    def library(self, folder: Path, size: int) -> HeaderLibrary:
         """See Peer."""
-        return WagtailLibrary(folder, size)
-
-
-class WagtailLibrary:
-    """See Library."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        """Take the seeded folder."""
-        self._size = size
-        self._stored: dict[int, Stored] = {}
-        self.server = Server(
-            gunicorn(_BIN, "pictures.wsgi"),
-            log=folder / "server.log",
-            cwd=_APPS,
-            environment=_environment(folder),
+        return HeaderLibrary(
+            server=gunicorn(_PROGRAMS, "pictures.wsgi", folder, _environment(folder)),
+            size=size,
+            page_path=_page_path,
+            record_path=lambda number: f"/api/images/{_FIRST_ID + number}/",
+            original_path=lambda name: f"/originals/{name}",
+            upload_path="/upload/",
+            more_fields=[("collection", "1"), ("description", "")],
+            id_field="id",
+            is_upload=lambda told, size_bytes: (
+                (told["size"], sorted(told["tags"])) == (size_bytes, sorted(UPLOADED_TAGS))
+            ),
+            read_words=_words,
+            no_ranges="Django's FileResponse has no ranges",
         )
 
-    def start(self) -> float:
-        """See Library."""
-        ask = self.page()
-        return self.server.start(ask.paths[0], ask.headers)
 
-    def sign_in(self, *, stores: bool) -> None:
-        """See Library."""
-        if stores:
-            self._stored = stored_pictures(self.server.url, self.upload, lambda answer: str(answer.json()["id"]))
-
-    def page(self, *, tags: tuple[str, ...] = (), title: str | None = None) -> Ask:
-        """See Library."""
-        question = {"limit": str(PAGE), "order": "-created_at"}
-        if tags:
-            question["tags"] = ",".join(tags)
-        if title:
-            question["title"] = title
-        check = page_check(_words, self._size, tags=tags, title=title)
-        return Ask((f"/api/images/?{urlencode(question)}",), 200, check, {"X-User-ID": READER})
-
-    def metadata(self) -> Ask:
-        """See Library."""
-        photos = sampled(self._size)
-
-        def check(answer: httpx.Response) -> None:
-            if answer.json()["title"] != photos[0].title:
-                raise Wrong("not the metadata of that image")
-
-        paths = tuple(f"/api/images/{_FIRST_ID + each.number}/" for each in photos)
-        return Ask(paths, 200, check, {"X-User-ID": READER})
-
-    def upload(self, size_bytes: int) -> Ask:
-        """See Library."""
-        fields = [("title", "A bridge"), ("tags", f"trip,{ONE_IN_10}"), ("collection", "1"), ("description", "")]
-        headers, body = multipart(fields, file="file", picture=jpeg_template(size_bytes))
-
-        def check(answer: httpx.Response) -> None:
-            if (answer.json()["size"], sorted(answer.json()["tags"])) != (size_bytes, sorted(["trip", ONE_IN_10])):
-                raise Wrong("not what was uploaded")
-
-        return Ask(("/upload/",), 201, check, {"X-User-ID": UPLOADER, **headers}, body)
-
-    def download(self, size_bytes: int) -> Ask:
-        """See Library."""
-        stored = self._stored[size_bytes]
-        return Ask(_paths(stored), 200, content_check(stored.content), {"X-User-ID": UPLOADER})
-
-    def not_modified(self, size_bytes: int) -> Ask:
-        """See Library."""
-        paths = _paths(self._stored[size_bytes])[:1]
-        whole = httpx.get(self.server.url + paths[0], headers={"X-User-ID": UPLOADER})
-        headers = {"X-User-ID": UPLOADER, "If-None-Match": whole.headers["ETag"]}
-        return Ask(paths, 304, content_check(b""), headers)
-
-    def one_byte(self, size_bytes: int) -> Ask:
-        """See Library."""
-        del size_bytes
-        raise CannotDo("Django's FileResponse has no ranges")
+def _page_path(tags: tuple[str, ...], title: str | None) -> str:
+    question = {"limit": str(PAGE), "order": "-created_at"}
+    if tags:
+        question["tags"] = ",".join(tags)
+    if title:
+        question["title"] = title
+    return f"/api/images/?{urlencode(question)}"
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -141,10 +84,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "pictures.settings",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-
-
-def _paths(stored: Stored) -> tuple[str, ...]:
-    return tuple(f"/originals/{name}" for name in stored.names)
 
 
 def _fill(db: sqlite3.Connection, size: int) -> None:

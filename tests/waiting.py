@@ -1,10 +1,11 @@
 """What keeps tests from failing by bad luck: patience with a machine that is slow or loaded, and ports of one's own."""
 
+import asyncio
 import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 PATIENCE_S = 60
 """How long to wait for what takes moments where nothing else runs. What never comes is still found out."""
@@ -21,6 +22,14 @@ def eventually(holds: Callable[[], bool], *, every_s: float = 0.02) -> bool:
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(every_s)
     return held
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, every_s: float = 0.02) -> None:
+    """Wait as `wait_until` does, while other tasks go on."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not await holds():
+        assert time.monotonic() < deadline, "it never came to that"
+        await asyncio.sleep(every_s)
 
 
 def reserve_port(server: object) -> int:

@@ -3,7 +3,6 @@
 Each test is another user of them, so that none sees what another does.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import cast
 
 import pytest
 
-from tests.e2e.client import Api, Footprint, footprint
+from tests.e2e.client import Api, footprint
 from tests.ministack import Account, Aws
 from tests.ministack import aws as open_aws
 from tests.service import Service
-from tests.waiting import PATIENCE_S
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -98,15 +97,9 @@ def leaves_nothing(service: Service, api: Api) -> Iterator[None]:
     before = footprint(service)
     yield
     assert api.ids() == []
-    assert _settled(service, before) == before
-
-
-def _settled(service: Service, expected: Footprint) -> Footprint:
     # The server closes a file that nobody waits for a moment after its client is gone.
-    deadline = time.monotonic() + PATIENCE_S
-    while (now := footprint(service)) != expected and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return now
+    eventually(lambda: footprint(service) == before)
+    assert footprint(service) == before
 
 
 def _user(service: Service) -> Iterator[Api]:

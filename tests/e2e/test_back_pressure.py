@@ -100,9 +100,9 @@ def has_room(service: Service) -> bool:
     body = form([file_part(jpeg())])
     with ExitStack() as stack:
         begun = [stack.enter_context(begin(service, f"next-{n}", len(body), body[:-2])) for n in range(UPLOADS)]
-        while Api(service, "asks").upload().status_code != 503:
-            if select(begun, [], [], 0)[0]:
-                return False  # one of them was sent away
+        wait_until(lambda: Api(service, "asks").upload().status_code == 503 or bool(select(begun, [], [], 0)[0]))
+        if select(begun, [], [], 0)[0]:
+            return False  # one of them was sent away
         for raw in begun:
             raw.sendall(body[-2:])
         return [answer_from(raw).status_code for raw in begun] == [201] * UPLOADS

@@ -244,7 +244,7 @@ class User:
 
     def check_the_trash(self) -> None:
         """Restore all that was deleted, but not for good; nothing else comes back."""
-        with closing(Api(self.service, self.name, patient=False)) as api:
+        with closing(Api(self.service, self.name)) as api:
             for image_id in self.gone:
                 problem(api.restore(image_id), 404, "not_found")
             for image_id, image in self.trashed.items():
@@ -429,11 +429,14 @@ def findings(service: Service, state: Path) -> list[Any]:
     return found
 
 
+_OBJECT_FILE = re.compile(r"data/objects/[0-9a-f]/[0-9a-f]/images/[^/]+/[^/]+")
+
+
 def keys_at_rest(service: Service) -> list[str]:
     """Return the keys of all versions of all objects, sorted; fail for a file that is none."""
     files = {name for name in files_at_rest(service) if re.match(r"data/(?!secret$)|tmp/", name)}
     if service.account is None:
-        assert {name for name in files if not re.fullmatch(r"data/objects/././images/[^/]+/[^/]+", name)} == set()
+        assert {name for name in files if not _OBJECT_FILE.fullmatch(name)} == set()
         return sorted(name.split("/", 4)[4] for name in files)
     assert files == set()
     # Uploads in parts that a retry has taken the place of are the bucket's lifecycle's.

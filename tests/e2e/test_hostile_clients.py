@@ -38,6 +38,7 @@ from tests.e2e.client import (
     file_part,
     footprint,
     form,
+    open_files,
     problem,
     processes,
     resident_bytes,
@@ -72,9 +73,16 @@ def _warm_service(root: Path, new_account: NewAccount, **settings: str) -> Itera
         "CALOTYPE_THREADS": "8",
         "CALOTYPE_LOG_FORMAT": "json",
     }
-    with Service(root / "data", account=new_account(), settings={**patient, **settings}) as service:
+    account = new_account()
+    with Service(root / "data", account=account, settings={**patient, **settings}) as service:
         _warm(service)
         yield service
+        if account is None:  # a store in AWS that was slow leaves a trace with good reason
+            # Whoever makes clients vanish must not be able to fill the disk.
+            log = service.log.read_bytes()
+            assert b"Traceback" not in log
+            assert b'"exception"' not in log
+            assert len(log) < 4 * MIB
 
 
 # Each with little patience for one thing only: a test that is held up itself must not run into a time-out of another.
@@ -144,10 +152,14 @@ def user() -> str:
 
 
 class Siege:
-    """Watches a service while the context is open, and uses it as somebody who means no harm."""
+    """Watches a service while the context is open, and uses it as somebody who means no harm.
 
-    def __init__(self, service: Service) -> None:
+    One that is ``short_tempered`` may hang up on whoever is held up between connecting and asking.
+    """
+
+    def __init__(self, service: Service, *, short_tempered: bool = False) -> None:
         self._service = service
+        self._short_tempered = short_tempered
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._watch), threading.Thread(target=self._use)]
         self._before_bytes, self._before_threads = resident_bytes(service), _threads(service)
@@ -162,14 +174,16 @@ class Siege:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        eventually(lambda: bool(self.served or self.failed))
+        before = self.served  # some of them perhaps when nothing had begun yet
+        eventually(lambda: self.served > before or bool(self.failed))
+        served = self.served > before
         self._over.set()
         for thread in self._threads:
             thread.join()
         if kind is not None:
             return
         assert self.failed == []
-        assert self.served
+        assert served
         assert self._most_bytes - self._before_bytes < MEMORY_MARGIN_BYTES
         assert self._most_threads - self._before_threads <= THREADS_MARGIN
         if not eventually(lambda: footprint(self._service) == self._before):
@@ -188,9 +202,11 @@ class Siege:
                 with contextlib.closing(Api(self._service, "bystander")) as api:
                     document(api.http.get(IMAGES))
                 self.served += 1
-            except (httpx.TransportError, AssertionError) as error:
-                # Whoever was held up for so long between connecting and asking is not served any better than others.
-                if time.monotonic() - begun < TIMEOUT_S or isinstance(error, httpx.TimeoutException):
+            except (httpx.TimeoutException, AssertionError) as error:
+                self.failed.append(repr(error))
+            except httpx.TransportError as error:
+                # Whoever was held up himself is not served any better than others.
+                if not self._short_tempered or time.monotonic() - begun < TIMEOUT_S:
                     self.failed.append(repr(error))
 
 
@@ -203,13 +219,7 @@ def _threads(service: Service) -> int:
 
 
 def _sockets(service: Service) -> int:
-    total = 0
-    for pid in processes(service):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    total += str(descriptor.readlink()).startswith("socket:")
-    return total
+    return sum(target.startswith("socket:") for target in open_files(service))
 
 
 @contextlib.contextmanager
@@ -273,7 +283,7 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 @embedded_alone
 def test_heads_that_dribble_end_in_time_and_hold_nobody_up(wants_heads: Service) -> None:
     names = iter(range(10**9))
-    with Siege(wants_heads), many(wants_heads, 400) as sockets:
+    with Siege(wants_heads, short_tempered=True), many(wants_heads, 400) as sockets:
         for raw in sockets:
             with contextlib.suppress(ConnectionError):  # those that had to wait for this may have ended by now
                 raw.sendall(HEALTH)
@@ -282,13 +292,13 @@ def test_heads_that_dribble_end_in_time_and_hold_nobody_up(wants_heads: Service)
 
 @embedded_alone
 def test_connections_that_say_nothing_end_in_time(wants_heads: Service) -> None:
-    with Siege(wants_heads), many(wants_heads, 400) as sockets:
+    with Siege(wants_heads, short_tempered=True), many(wants_heads, 400) as sockets:
         assert set(dribble(sockets, lambda: b"")) == {b""}
 
 
 @embedded_alone
 def test_kept_connections_that_say_no_more_end_in_time(wants_heads: Service) -> None:
-    with Siege(wants_heads), contextlib.ExitStack() as stack:
+    with Siege(wants_heads, short_tempered=True), contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_kept(wants_heads)) for _ in range(100)]
         assert set(dribble(sockets, lambda: b"")) == {b""}
 
@@ -352,11 +362,14 @@ def test_an_upload_that_is_slow_but_moves_on_succeeds(wants_progress: Service, u
                 raw.sendall(body[at : at + step])
                 time.sleep(0.3)
             assert time.monotonic() - begun > TIMEOUT_S
-            return answer_from(raw).status_code == 201
+            answer = answer_from(raw)
+            if answer.status_code == 201:
+                return True
+            problem(answer, 408, "request_timeout")
         return False
 
     # A machine may stand still for so long that the client does not move on; not each time.
-    wait_until(accepted)
+    assert any(accepted() for _ in range(3))
 
 
 @pytest.mark.parametrize("asks", ["", "Range: bytes=1-\r\n"])
@@ -653,14 +666,3 @@ def test_connections_past_the_bound_wait_for_others_to_end(
             time.sleep(0.5)
             assert _sockets(service) <= idle + 51
             document(_in_time(service, "ann", Api.upload), 201)  # once those before it were waited for in vain
-
-
-@embedded_alone
-def test_an_answer_to_nobody_leaves_no_trace_in_the_log(
-    besieged: Service, wants_heads: Service, wants_progress: Service
-) -> None:
-    """Whoever makes clients vanish must not be able to fill the disk with traces."""
-    for service in (besieged, wants_heads, wants_progress):
-        assert b"Traceback" not in service.log.read_bytes()
-        assert b'"exception"' not in service.log.read_bytes()
-        assert service.log.stat().st_size < 4 * MIB

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.e2e.client import IMAGES, check_problem, document, embedded_alone, fetch, files_at_rest, problem
+from tests.e2e.client import IMAGES, answers, check_problem, document, embedded_alone, fetch, files_at_rest, problem
 from tests.issuer import AUDIENCE, ISSUER, IssuerServer, key_set, public_jwk, token
 from tests.service import Service
 from tests.signer import SECRETS, sign
@@ -66,13 +66,6 @@ def _serve(tmp_path: Path, *args: str, **settings: str) -> subprocess.CompletedP
 def _environment(tmp_path: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("CALOTYPE_")}
     return {**own, "CALOTYPE_DATA_DIR": str(tmp_path / "data")}
-
-
-def _answers(url: str) -> bool:
-    try:
-        return fetch(f"{url}/health/live").is_success
-    except httpx.TransportError:
-        return False
 
 
 # ---- a gateway says it
@@ -135,7 +128,7 @@ def test_a_flag_says_that_the_network_is_trusted(tmp_path: Path) -> None:
         ) as process,
     ):
         # It says so a moment before it listens to signals.
-        wait_until(lambda: _answers(service.base_url) or process.poll() is not None)
+        wait_until(lambda: answers(service) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         assert "Calotype serves" in log.read_text()
         process.send_signal(signal.SIGTERM)

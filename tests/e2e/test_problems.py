@@ -385,5 +385,5 @@ def test_metrics_count_what_was_asked_for(api: Api) -> None:
 
     before = counted()
     api.metadata("x")
-    wait_until(lambda: counted() > before)  # whichever worker answers
+    wait_until(lambda: counted() > before)  # it is counted once the answer is away
     assert str(api.user) not in api.http.get("/metrics").text

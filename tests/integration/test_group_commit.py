@@ -17,6 +17,7 @@ import pytest
 from adapters.sqlite.session import Session
 from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import NotFound, Unavailable
+from tests.waiting import wait_until
 
 Block = Callable[[sqlite3.Connection], None]
 ROOT = Path(__file__).parents[2]
@@ -55,13 +56,6 @@ def tell(name: str, parent: str | None = None) -> Block:
     return block
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return held
-
-
 def told(session: Session) -> set[str]:
     return {name for (name,) in session.fetch("SELECT name FROM told")}
 
@@ -80,7 +74,7 @@ def together(session: Session, *blocks: Block) -> list[Future[None]]:
     assert entered.wait(timeout=60)
     for number, block in enumerate(blocks, start=1):
         futures.append(pool.submit(write, session, block))
-        assert eventually(lambda number=number: len(session._turns._waiting) == number)  # type: ignore[misc]
+        wait_until(lambda number=number: len(session._turns._waiting) == number)  # type: ignore[misc]
     leave.set()
     pool.shutdown(wait=True)
     return futures[1:]
@@ -113,7 +107,7 @@ def test_nobody_is_told_before_the_commit(session: Session) -> None:
         futures.append(pool.submit(write, session, first))
         assert entered.wait(timeout=60)
         futures.append(pool.submit(write, session, last))
-        assert eventually(lambda: len(session._turns._waiting) == 1)
+        wait_until(lambda: len(session._turns._waiting) == 1)
         leave.set()
     for future in futures:
         future.result()
@@ -177,7 +171,7 @@ def test_whoever_is_interrupted_while_the_file_is_locked_leaves_no_transaction_o
     main = threading.get_ident()
 
     def interrupt() -> None:
-        assert eventually(lambda: is_locked(tmp_path / "catalog.sqlite3-turn"))
+        wait_until(lambda: is_locked(tmp_path / "catalog.sqlite3-turn"))
         time.sleep(0.1)  # by now it waits for the file; if it does not, nothing is checked
         signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.1)
@@ -220,7 +214,7 @@ def test_turns_come_in_the_order_of_asking() -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(8):
             pool.submit(take, number)
-            assert eventually(lambda number=number: len(turns._waiting) == number + 1)  # type: ignore[misc]
+            wait_until(lambda number=number: len(turns._waiting) == number + 1)  # type: ignore[misc]
         turns.give()
     assert order == list(range(8))
     assert turns.take(0)
@@ -256,13 +250,13 @@ def test_two_never_have_the_turn_at_once() -> None:
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from adapters.sqlite.turns import FileTurns
 
 assert FileTurns(Path(sys.argv[1])).take(60)
 print("taken", flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
@@ -287,7 +281,7 @@ def test_a_process_that_wants_to_write_again_comes_behind_the_one_that_waits(tmp
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait)
-        assert eventually(lambda: is_locked(tmp_path / "file-next"))
+        wait_until(lambda: is_locked(tmp_path / "file-next"))
         one.give()
         assert one.take(60)
         order.append("one")
@@ -318,13 +312,13 @@ def test_a_process_that_was_stopped_while_it_waits_keeps_nobody_from_his_turn(tm
 
 def test_the_turn_of_a_process_that_dies_is_free(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with holder:
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "taken\n"
         turns = FileTurns(path)
         assert not turns.take(0.01)
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
         assert turns.take(60)
         turns.close()
 

@@ -13,6 +13,7 @@ from entrypoints.identity import check_identity, exposed_keys, open_identity
 from entrypoints.server import CannotServe, _check_identity, ready
 from entrypoints.settings import Settings, SettingsError, parse_settings
 from tests.issuer import AUDIENCE, ISSUER, key_set, public_jwk
+from tests.service import Service
 from tests.signer import SECRETS
 
 JWT = {"auth": "jwt", "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
@@ -119,12 +120,10 @@ def test_a_name_counts_as_the_address_that_it_stands_for(files: Path, monkeypatc
 
 @pytest.mark.parametrize("host", ["0", "0x0", "0.0"])
 def test_all_addresses_are_all_however_they_are_written(files: Path, host: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    service = Service(files / "data")  # for its port
     with (
         pytest.raises(CannotServe, match=f"CALOTYPE_HOST is {host}: whoever"),
-        ready(_settings(files, host=host, port=port)),
+        ready(_settings(files, host=host, port=service.port)),
     ):
         pass
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ from adapters.http import jwks
 from adapters.http.jwks import FetchFailed, KeySet, from_file, from_url, parse_keys
 from adapters.http.problems import Problem
 from tests.issuer import IssuerServer, key_set, private_key, public_jwk
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 OLD, NEW = public_jwk("one"), public_jwk("two")
@@ -44,13 +43,6 @@ def _run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not await is_so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
 # ---- fetched when they are needed
 
 
@@ -69,7 +61,7 @@ def test_all_who_need_it_at_once_wait_for_one_answer(issuer: IssuerServer) -> No
         keys = _keys(from_url(issuer.url))
         issuer.go_on.clear()
         waiting = [asyncio.create_task(keys.find("one", "RS256")) for _ in range(20)]
-        await _until(lambda: _is(issuer.asked == 1))
+        await until(lambda: _is(issuer.asked == 1))
         waiting[0].cancel()  # whoever gives up takes it from nobody
         issuer.go_on.set()
         with contextlib.suppress(asyncio.CancelledError):
@@ -121,9 +113,9 @@ def test_a_key_that_was_taken_back_is_forgotten_though_nobody_asks_for_another(i
     async def test() -> None:
         keys = _keys(from_url(issuer.url), max_age_s=0.05, min_age_s=0.01)
         async with keys.kept_fresh():
-            await _until(lambda: _found(keys, "one"))
+            await until(lambda: _found(keys, "one"))
             issuer.body = key_set(NEW)
-            await _until(lambda: _is(keys.generation == 2))
+            await until(lambda: _is(keys.generation == 2))
             assert await keys.find("one", "RS256") is None
             assert asyncio.all_tasks() != {asyncio.current_task()}
         assert asyncio.all_tasks() == {asyncio.current_task()}  # nothing is left running
@@ -210,9 +202,9 @@ def test_it_recovers_by_itself(issuer: IssuerServer) -> None:
     async def test() -> None:
         keys = _keys(from_url(issuer.url), min_age_s=0.05)
         async with keys.kept_fresh():
-            await _until(lambda: _is(issuer.asked >= 2))
+            await until(lambda: _is(issuer.asked >= 2))
             issuer.status = 200
-            await _until(lambda: _is(keys.generation == 1))
+            await until(lambda: _is(keys.generation == 1))
             assert await keys.find("one", "RS256")
 
     _run(test)
@@ -224,7 +216,7 @@ def test_nobody_else_waits_while_the_issuer_hangs(issuer: IssuerServer) -> None:
         assert await keys.find("one", "RS256")
         issuer.go_on.clear()
         waiting = asyncio.create_task(keys.find("two", "RS256"))
-        await _until(lambda: _is(issuer.asked == 2))
+        await until(lambda: _is(issuer.asked == 2))
         assert await keys.find("one", "RS256")
         assert not waiting.done()
         issuer.go_on.set()

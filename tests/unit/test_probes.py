@@ -1,13 +1,11 @@
 """Health probes: asked for by many at a time, of stores that hang."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from threading import Event
 
 from adapters.http.probes import Probes
 from domain.errors import Unavailable
-from tests.waiting import PATIENCE_S
+from tests.waiting import until
 
 
 def fail() -> None:
@@ -31,12 +29,6 @@ def test_a_store_that_hangs_keeps_one_thread_however_many_ask_and_hides_no_other
 
     probes = Probes({"metadata": hang, "objects": lambda: None}, timeout_s=0.5)
 
-    async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-        """Ask again: on a loaded machine half a second may not be enough for a store that does answer."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not await is_so():
-            assert time.monotonic() < deadline
-
     async def the_other_is_told_of() -> bool:
         told = await asyncio.gather(*(probes.answers() for _ in range(20)))
         assert not any(answers["metadata"] for answers in told)
@@ -48,6 +40,7 @@ def test_a_store_that_hangs_keeps_one_thread_however_many_ask_and_hides_no_other
     async def ask() -> None:
         try:
             for _ in range(2):
+                # On a loaded machine half a second may not be enough for a store that does answer.
                 await until(the_other_is_told_of)
             assert asked == [1]
         finally:

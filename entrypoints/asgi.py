@@ -24,7 +24,7 @@ from adapters.observability.logging import configure_logging
 from adapters.observability.metrics import Metrics
 from adapters.observability.requests import RequestLog, bind_request
 from application.bus import Bus
-from application.commands.sweep import Sweep
+from application.commands.sweep import Sweep, SweepReport
 from domain.errors import CalotypeError
 from entrypoints.container import Container
 from entrypoints.identity import open_identity
@@ -36,6 +36,7 @@ _log = structlog.get_logger("calotype.sweeper")
 # At 10 ms a call, those who wait last wait for 0.15 seconds.
 _WAITING_CALLS_A_THREAD = 15
 _COUNT_EVERY_S = 0.25
+_LAST_SWEEP_S = 3  # of the seconds that a worker has to end
 
 
 def create() -> Edge:
@@ -87,42 +88,49 @@ def create_application(container: Container, settings: Settings) -> Edge:
 
     @contextlib.asynccontextmanager
     async def closing(_: Litestar) -> AsyncIterator[None]:
-        yield
-        identity.close()
-        stores.close()
+        with contextlib.closing(stores), contextlib.closing(identity):
+            yield
 
     request_log = RequestLog()
 
     @contextlib.asynccontextmanager
     async def logging(_: Litestar) -> AsyncIterator[None]:
-        yield
-        request_log.write()
+        try:
+            yield
+        finally:
+            request_log.write()
 
     @contextlib.asynccontextmanager
     async def giving_up(_: Litestar) -> AsyncIterator[None]:
         task = asyncio.create_task(give_up_on_stalled_clients(settings.port, settings.stall_timeout_s))
-        yield
-        task.cancel()
+        try:
+            yield
+        finally:
+            task.cancel()
 
     @contextlib.asynccontextmanager
     async def sweeping(_: Litestar) -> AsyncIterator[None]:
         task = asyncio.create_task(_sweep_forever(bus, settings.sweep_interval_s))
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     @contextlib.asynccontextmanager
     async def counting(_: Litestar) -> AsyncIterator[None]:
         task = asyncio.create_task(_count_forever(metrics))
-        yield
-        task.cancel()
-        metrics.count()
+        try:
+            yield
+        finally:
+            task.cancel()
+            metrics.count()
 
     return create_app(
         context,
         started=[bind_request],
-        observers=[request_log, metrics.observe_request],
+        observers=[metrics.observe_request, request_log],
         lifespan=[
             closing,
             logging,
@@ -147,12 +155,23 @@ async def _count_forever(metrics: Metrics) -> None:
             structlog.get_logger("calotype.metrics").warning("metrics_not_counted", reason=str(error))
 
 
+async def _sweep(bus: Bus) -> SweepReport:
+    """Sweep once. If that is cancelled it ends first, or nearly: its thread can't be stopped, and needs the stores."""
+    sweep = asyncio.create_task(sync_to_thread(bus.execute, Sweep()))
+    try:
+        return await asyncio.shield(sweep)
+    except asyncio.CancelledError:
+        await asyncio.wait([sweep], timeout=_LAST_SWEEP_S)
+        sweep.cancel()
+        raise
+
+
 async def _sweep_forever(bus: Bus, interval_s: int) -> None:
     while True:
         # Spread over the interval, so that the workers of one service don't all sweep at once.
         await asyncio.sleep(interval_s * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
         try:
-            report = await sync_to_thread(bus.execute, Sweep())
+            report = await _sweep(bus)
         except CalotypeError as error:
             _log.warning("sweep_failed", reason=str(error))
             continue

@@ -55,10 +55,12 @@ class Limiting:
     @contextlib.asynccontextmanager
     async def closing(self, _: Litestar) -> AsyncIterator[None]:
         """Close it all when the server ends."""
-        yield
-        if self.store is not None:
-            await self.store.close()
-        self.machine.close()
+        with contextlib.closing(self.machine):
+            try:
+                yield
+            finally:
+                if self.store is not None:
+                    await self.store.close()
 
 
 def open_limiting(settings: Settings, *, fell_back: Callable[[], None]) -> Limiting | None:

@@ -98,11 +98,13 @@ class KeySet:
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Fetch the keys now, and then again and again, in the background."""
         task = asyncio.create_task(self._ask_for_ever())
-        yield
-        for each in filter(None, [task, self._question]):
-            each.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await each
+        try:
+            yield
+        finally:
+            for each in filter(None, [task, self._question]):
+                each.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await each
 
     async def _ask_for_ever(self) -> None:
         while True:

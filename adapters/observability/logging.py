@@ -1,5 +1,6 @@
 """One renderer for our own log records and everybody else's: JSON lines, or colours on a terminal."""
 
+import contextlib
 import logging
 import logging.config
 import sys
@@ -133,8 +134,10 @@ class _Lines:
             # Before it is written: what a full disk refuses would pile up.
             self._lines.clear()
             self._bytes = 0
-            self._file.write(text)
-            self._file.flush()
+            # As with the standard library's handlers: whoever logs has more to do, and nowhere else to say it.
+            with contextlib.suppress(OSError):
+                self._file.write(text)
+                self._file.flush()
 
 
 def _to_json(event: EventDict, **_: object) -> str:

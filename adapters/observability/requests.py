@@ -42,9 +42,9 @@ def bind_request(request_id: str) -> None:
 class RequestLog:
     """Logs each request by one line, with the trace when it failed on our side. Lives on the event loop.
 
-    What failed is logged at once, with all that ended before it; the others within a tenth of a second, many at a
-    time. At the end of each request the code for its line would have to come back into the processor's caches: that
-    costs five times what the line does.
+    What failed is logged at once, with all that ended before it; the others within a tenth of a second, many at a time,
+    and whatever writes the lines may keep them for another. At the end of each request the code for its line would have
+    to come back into the processor's caches: that costs five times what the line does.
     """
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from typing import Self
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -59,14 +60,11 @@ class RedisRateLimiter:
         Raises:
             ValueError: it is no such URL, or has options that there are not.
         """
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            pool = _pool(url)
+        except ValueError:
+            # Its message may quote what was taken for a port: half of a password.
+            raise ValueError("it is no such URL; in a password write %2F for /, %3F for ? and %23 for #") from None
         try:
             # Opens nothing; without it the first request would find out about the options.
             pool.make_connection()  # type: ignore[no-untyped-call]
@@ -87,3 +85,17 @@ class RedisRateLimiter:
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+def _pool(url: str) -> BlockingConnectionPool:
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("the password ended early: what it begins with would be host and port")
+    return BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_TIMEOUT_S,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -21,13 +21,9 @@ import httpx
 PAGE_MAX_ITEMS = 100
 _IMAGES = "api/v1/images"
 
-# Answers that a later try may change. The gateway's own (502, 504) say as little of the outcome as a lost connection.
-_TRANSIENT = {
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
+# Answers that a later try may change. The gateway's own say as little of the outcome as a lost connection.
+_GATEWAYS_OWN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+_TRANSIENT = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, *_GATEWAYS_OWN}
 
 
 class ImageDocument(TypedDict):
@@ -114,6 +110,13 @@ class RequestFailed(Exception):
         self.lines = lines
         self.transient = transient
         self.retry_after_s = retry_after_s
+        self.after_lost_answer = False
+        """Whether an earlier try of the same request may have been carried out."""
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether this try may have been carried out nevertheless."""
+        return False
 
 
 class Unreachable(RequestFailed):
@@ -122,6 +125,11 @@ class Unreachable(RequestFailed):
 
 class ConnectionLost(RequestFailed):
     """The connection broke off, or nothing came in time. Whether the request was carried out is unknown."""
+
+    @property
+    def may_be_done(self) -> bool:
+        """Nobody can tell."""
+        return True
 
 
 class Unintelligible(RequestFailed):
@@ -189,6 +197,11 @@ class Refused(RequestFailed):
         """Keep the problem."""
         super().__init__(*problem.lines, transient=transient, retry_after_s=retry_after_s)
         self.problem = problem
+
+    @property
+    def may_be_done(self) -> bool:
+        """A gateway, or a server that lost a store, knows as little of the outcome as we do."""
+        return self.problem.status in _GATEWAYS_OWN or self.problem.code == "unavailable"
 
     @classmethod
     def by(cls, response: httpx.Response) -> Self:
@@ -316,18 +329,26 @@ class Client:
         url = f"{_IMAGES}/{image_id}"
         return self._send(lambda: self._http.build_request("GET", url, headers=plain), stream=True)
 
-    def delete(self, image_id: UUID, *, permanent: bool = False) -> Deletion:
-        """Delete an image: to the trash, or for good."""
+    def delete(self, image_id: UUID, *, permanent: bool = False) -> Deletion | None:
+        """Delete an image: to the trash, or for good. None if a try did it whose answer was lost."""
         params = {"permanent": "true"} if permanent else {}
-        response = self._send(lambda: self._http.build_request("DELETE", f"{_IMAGES}/{image_id}", params=params))
+        try:
+            response = self._send(lambda: self._http.build_request("DELETE", f"{_IMAGES}/{image_id}", params=params))
+        except Refused as refusal:
+            if refusal.after_lost_answer and refusal.problem.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
         return cast("Deletion", self._document(response, "restorable_until"))
 
     def _send(self, make_request: Callable[[], httpx.Request], *, stream: bool = False) -> httpx.Response:
         """Send until it succeeds or there is no more hope. Each try has a request of its own, and a body rewound."""
+        may_be_done = False
         for attempt in itertools.count(1):
             try:
                 return self._try(make_request(), stream=stream)
             except RequestFailed as failure:
+                failure.after_lost_answer = may_be_done
+                may_be_done = may_be_done or failure.may_be_done
                 if (wait_s := self._retries.wait_s(attempt, failure)) is None:
                     raise
             self._pause(wait_s)

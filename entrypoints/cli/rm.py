@@ -16,8 +16,9 @@ the trash for a while (30 days by default). With --permanent it can't.
 
 \b
 Output: a line an image, with tabs between "deleted", image id, and until when
-it can be restored (UTC). The images are deleted one after the other; one that
-can't be deleted is told on stderr, and the rest go on.
+it can be restored (UTC; empty if the answer that said it was lost). The images
+are deleted one after the other; one that can't be deleted is told on stderr,
+and the rest go on.
 
 \b
 Examples:
@@ -58,5 +59,6 @@ def _delete(client: Client, image_id: UUID, *, permanent: bool) -> bool:
         for line in failure.lines:
             click.echo(shown(f"{image_id}: {line}"), err=True)
         return False
-    click.echo(f"deleted\t{image_id}" if permanent else f"deleted\t{image_id}\t{shown(deletion['restorable_until'])}")
+    until = "" if deletion is None else shown(deletion["restorable_until"])
+    click.echo(f"deleted\t{image_id}" if permanent else f"deleted\t{image_id}\t{until}")
     return True

@@ -1,5 +1,7 @@
 """``calotype serve``: the service itself."""
 
+from contextlib import suppress
+
 import click
 
 from entrypoints.settings import Settings, SettingsError, load_settings, unknown_variables, variables
@@ -33,18 +35,24 @@ def serve(
     from entrypoints.identity import exposed_keys  # noqa: PLC0415 (as above)
 
     for name in unknown_variables(variables()):
-        click.echo(f"warning: {name} is not a setting", err=True)
+        _say(f"warning: {name} is not a setting")
     for name in settings.without_effect:
-        click.echo(f"warning: {name} has no effect while CALOTYPE_AUTH is {settings.auth}", err=True)
+        _say(f"warning: {name} has no effect while CALOTYPE_AUTH is {settings.auth}")
     if (keys := exposed_keys(settings)) is not None:
-        click.echo(f"warning: CALOTYPE_SIGNATURE_KEYS: others can read {keys}; chmod 600 keeps it secret", err=True)
+        _say(f"warning: CALOTYPE_SIGNATURE_KEYS: others can read {keys}; chmod 600 keeps it secret")
     try:
         with server.ready(settings) as run:
-            click.echo(f"Calotype serves {settings.base_url} from {_stores(settings)}", err=True)
-            click.echo(f"The API is described at {settings.base_url}/docs", err=True)
+            _say(f"Calotype serves {settings.base_url} from {_stores(settings)}")
+            _say(f"The API is described at {settings.base_url}/docs")
             run()
     except server.CannotServe as error:
         raise click.ClickException(str(error)) from error
+
+
+def _say(text: str) -> None:
+    # A full disk behind stderr is no reason not to serve.
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _stores(settings: Settings) -> str:

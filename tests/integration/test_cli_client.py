@@ -539,6 +539,36 @@ def test_images_are_deleted_one_by_one_and_a_failure_does_not_stop_the_rest(serv
     assert server.images == {}
 
 
+@pytest.mark.parametrize(
+    "instead",
+    [
+        pytest.param(Answer(body=b"{}", cut_after=0), id="a connection that breaks"),
+        pytest.param(Answer(status=502), id="a gateway"),
+        pytest.param(problem(503, "unavailable"), id="a server that lost a store"),
+    ],
+)
+def test_what_was_deleted_by_a_try_whose_answer_was_lost_is_deleted(
+    server: CliServer, run: Run, instead: Answer
+) -> None:
+    image_id = server.add(b"1")["image_id"]
+
+    def delete(_: Seen) -> Answer:
+        del server.images[image_id]
+        return instead
+
+    server.next_answers.append(delete)
+    result = run("rm", image_id)
+    assert (result.stdout, result.stderr, result.exit_code) == (f"deleted\t{image_id}\t\n", "", 0)
+    assert len(server.seen) == 2
+
+
+def test_a_deletion_that_was_turned_away_before_it_began_may_find_nothing(server: CliServer, run: Run) -> None:
+    server.next_answers.extend([problem(503, "overloaded"), problem(429, "rate_limited")])
+    result = run("rm", uuid.uuid4())
+    assert result.exit_code == 1
+    assert "not_found" in result.stderr
+
+
 def test_yes_deletes_for_good_without_a_question(server: CliServer, run: Run) -> None:
     image_id = server.add(b"1")["image_id"]
     assert run("rm", "--permanent", "--yes", image_id).stdout == f"deleted\t{image_id}\n"

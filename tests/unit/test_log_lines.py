@@ -3,12 +3,8 @@
 import errno
 import io
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
-
-import pytest
 
 from adapters.observability.logging import _Lines
 from tests.waiting import wait_until
@@ -60,7 +56,7 @@ def test_a_write_is_no_longer_than_what_a_pipe_takes_whole() -> None:
     assert max(len(piece.encode()) for piece in file.pieces) <= 4096
 
 
-def test_what_a_full_disk_refuses_does_not_pile_up() -> None:
+def test_what_a_full_disk_refuses_fails_nobody_and_does_not_pile_up() -> None:
     class Full(Writes):
         is_full = True
 
@@ -72,8 +68,7 @@ def test_what_a_full_disk_refuses_does_not_pile_up() -> None:
     file = Full()
     lines = _Lines(file)
     for number in range(100):
-        with pytest.raises(OSError, match="No space left"):
-            lines.error(f"refused {number}")
+        lines.error(f"refused {number}")
     file.is_full = False
     lines.error("taken")
     assert file.pieces == ["taken\n"]
@@ -109,20 +104,3 @@ def test_the_lines_of_several_threads_stay_whole() -> None:
     written = "".join(file.pieces).splitlines()
     assert sorted(written) == sorted([*(f"{name}{number}" for name in "abcd" for number in range(200)), "end"])
     assert [line for line in written if line[0] == "a"] == [f"a{number}" for number in range(200)]
-
-
-def test_a_process_that_ends_has_written_all_its_lines() -> None:
-    program = """
-from adapters.observability.logging import configure_logging
-import structlog
-configure_logging("json", "info")
-structlog.get_logger("x").info("last words")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "last words" in done.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import traceback
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,6 +13,7 @@ from adapters.memory import MemoryRateLimiter
 from application.rate_limits import Budget, Budgets, FailingOver, Verdict
 from domain.errors import Unavailable
 from entrypoints.budgets import parse_budgets, parse_networks, tenfold
+from entrypoints.rate_limits import prepare_limiting
 from entrypoints.settings import SettingsError, parse_settings
 from tests.waiting import PATIENCE_S
 
@@ -281,3 +283,14 @@ def test_a_shared_store_has_a_url_that_nobody_is_shown() -> None:
     with pytest.raises(SettingsError, match="CALOTYPE_RATE_LIMIT_URL must be a redis://") as refusal:
         parse_settings({"CALOTYPE_RATE_LIMIT_URL": "http://:hunter2@store"})
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("letter", "/?#")
+@pytest.mark.parametrize("beginning", ["hunter", "1234"])
+def test_a_password_that_breaks_its_url_is_not_told_in_parts(beginning: str, letter: str) -> None:
+    settings = parse_settings({"CALOTYPE_RATE_LIMIT_URL": f"redis://:{beginning}{letter}secret@store:6379/0"})
+    with pytest.raises(SettingsError, match=r"CALOTYPE_RATE_LIMIT_URL can't be used.*%2F") as refusal:
+        prepare_limiting(settings)
+    told = "".join(traceback.format_exception(refusal.value))
+    assert beginning not in told
+    assert "secret" not in told

@@ -1,9 +1,10 @@
-"""Look up all that is locked in PyPI's database of known vulnerabilities, and say plainly what was not looked up.
+"""Look up what is locked in PyPI's database of known vulnerabilities, and say plainly what was not looked up.
 
     .ci/audit.py [--strict]
 
 Ends with 1 if something is vulnerable. Where the database can't be reached nothing can be said: that is told, and is a
-failure with --strict. What is looked up are the lock files, so every platform's packages, whatever is installed here.
+failure with --strict. What is looked up are the lock files, so every platform's packages, whatever is installed here;
+not those of the benchmarks' peers (bench/environments), which are what they are, nor archives that are only read.
 """
 
 import json

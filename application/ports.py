@@ -125,6 +125,18 @@ class StoredObject:
     owner: UserId
     image_id: ImageId
 
+    @classmethod
+    def of(cls, image: Image) -> Self:
+        """Return the original that the image's record promises."""
+        return cls(
+            key=image.key,
+            size_bytes=image.size_bytes,
+            sha256=image.sha256,
+            media_type=image.media_type,
+            owner=image.owner,
+            image_id=image.image_id,
+        )
+
 
 class SignedUrl(NamedTuple):
     """A URL that needs no credentials, and when it stops working."""
@@ -180,7 +192,10 @@ class ObjectStore(Protocol):
         """
 
     def list_prefix(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Walk the objects whose key starts with the prefix, in no promised order. For audits, not for requests."""
+        """Walk the objects whose key starts with the prefix, in no promised order.
+
+        No request needs it: it shows whether a store keeps what it promises. Audits walk `ObjectAudit.objects`.
+        """
 
     def ping(self) -> None:
         """Return soon if the store answers; raise Unavailable otherwise."""
@@ -355,7 +370,7 @@ class MetadataReader(Protocol):
         """
 
     def count(self, owner: UserId) -> int:
-        """Return how many images the owner has, trash not counted."""
+        """Return how many images the owner has, trash not counted. No request asks: it shows what a store holds."""
 
     def usage(self, owner: UserId) -> Usage:
         """Return what counts against the owner's quota, as the last command that was acknowledged left it."""

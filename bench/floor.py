@@ -1,10 +1,11 @@
 """What stands between Calotype and PocketBase: parts of Calotype's work, on its server, beside both of them."""
 
 import os
+import sqlite3
 import statistics
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +60,7 @@ def measure(folder: Path, *, is_quick: bool) -> str:
                 for number in range(effort.rounds + 1)
             ]
             lines += [[row.title, *cells] for cells in _lines(rounds[1:])]  # the first one warms up
+    _require_all_kept(folder / "floor")
     head = ["row", "", "requests/s", "CPU ms", "CPU to PocketBase's", "rate to PocketBase's"]
     return markdown(f"Parts of the work, and all of it (medians of {effort.rounds} interleaved rounds)", head, lines)
 
@@ -79,7 +81,7 @@ def _floor(folder: Path) -> Server:
     kept.mkdir()
     sent.mkdir()
     for number in range(DOWNLOADED[BIG_JPEG_BYTES]):
-        (sent / str(number)).write_bytes(jpeg_template(BIG_JPEG_BYTES).filled(f"{number:0{TOKEN_CHARS}d}"))
+        (sent / str(number)).write_bytes(jpeg_template(BIG_JPEG_BYTES).filled(_token(number)))
     # As Calotype starts it: see entrypoints/server.py.
     options = ["--workers", str(os.cpu_count() or 1), "--http", "1", "--http1-buffer-size", str(128 * 1024)]
     options += ["--runtime-blocking-threads", "32", "--no-ws", "--interface", "asgi", "--factory", "--port", "{port}"]
@@ -91,6 +93,10 @@ def _floor(folder: Path) -> Server:
     )
 
 
+def _token(number: int) -> str:
+    return f"{number:0{TOKEN_CHARS}d}"
+
+
 def _part(path: str, whole: Ask) -> Ask:
     """Return the ask for a part of the work that this ask is for."""
 
@@ -99,15 +105,25 @@ def _part(path: str, whole: Ask) -> Ask:
             raise Wrong("not what was uploaded")
 
     def check_file(answer: httpx.Response) -> None:
-        if len(answer.content) != BIG_JPEG_BYTES:
+        if answer.content != jpeg_template(BIG_JPEG_BYTES).filled(_token(0)):
             raise Wrong("not the file")
 
     paths = tuple(dict.fromkeys(path.format(n=number) for number in range(len(whole.paths))))
     return replace(whole, paths=paths, check=check if whole.upload else check_file)
 
 
+def _require_all_kept(folder: Path) -> None:
+    """Raise Wrong unless every row of the floor's stores has its file. Its server has stopped."""
+    for catalog, files in (("disk/floor.sqlite3", "disk"), ("stores/catalog.sqlite3", "stores/objects")):
+        with closing(sqlite3.connect(folder / catalog)) as db:
+            (rows,) = db.execute("SELECT count(*) FROM images").fetchone()
+        count = sum(each.stat().st_size == JPEG_BYTES for each in (folder / files).glob("?/?/images/*/photo.jpg"))
+        if not 0 < rows == count:
+            raise Wrong(f"{catalog} has {rows} rows, and {count} files")
+
+
 def _turned(asks: Mapping[str, Contender], number: int) -> dict[str, Contender]:
-    """Everybody is the first as often as the others."""
+    """Everybody is the first in turn."""
     names = list(asks)
     first = number % len(names)
     return {name: asks[name] for name in names[first:] + names[:first]}

@@ -107,16 +107,8 @@ class Stores:
             due=now + timedelta(hours=1),
             size_bytes=len(content),
         )
-        target = StoredObject(
-            key=image.key,
-            size_bytes=image.size_bytes,
-            sha256=image.sha256,
-            media_type=image.media_type,
-            owner=image.owner,
-            image_id=image.image_id,
-        )
         self._records.reserve(reservation, at=now)
-        self._objects.put(target, stream, deadline=reservation.lease_until)
+        self._objects.put(StoredObject.of(image), stream, deadline=reservation.lease_until)
         self._records.commit(image, holder=reservation.holder)
 
 

@@ -23,6 +23,7 @@ ONE_IN_10, ONE_IN_40 = "place-3", "event-7"
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 TOKEN_CHARS = 32
+_SAMPLE = 200
 _MARK = b"?" * TOKEN_CHARS
 
 
@@ -60,9 +61,9 @@ def newest(size: int, *, tags: tuple[str, ...] = (), title: str | None = None) -
     return list(islice(found(), PAGE))
 
 
-def sampled(size: int, count: int = 200) -> list[Photo]:
+def sampled(size: int) -> list[Photo]:
     """Return pictures from all over a library."""
-    return [photo(number) for number in range(0, size, max(1, size // count))][:count]
+    return [photo(number) for number in range(0, size, max(1, size // _SAMPLE))][:_SAMPLE]
 
 
 def small_picture() -> bytes:

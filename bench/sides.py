@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 import boto3
-import msgspec
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 
 from adapters.dynamodb import DynamoMetadata, Tables
-from adapters.http.documents import Documents
+from adapters.http.documents import Documents, to_json
 from adapters.s3 import Presigner, S3Objects
 from adapters.system import SystemClock
 from application.ports import ByOwner, Filter, StoredObject
@@ -85,16 +84,15 @@ class Ours:
         self._documents = Documents(
             lambda image, disposition: self._objects.signed_url(image, disposition=disposition, ttl_s=3600)
         )
-        self._encoder = msgspec.json.Encoder(enc_hook=str)
 
     def page(self, which: Filter = _NEWEST) -> bytes:
         """List the newest."""
         page = self._store.page(OWNER, which, limit=PAGE)
-        return self._encoder.encode(self._documents.page(ImagePage(page.images, None)))
+        return to_json(self._documents.page(ImagePage(page.images, None)))
 
     def metadata(self, image_id: UUID) -> bytes:
         """Get one record."""
-        return self._encoder.encode(self._documents.image(self._store.get(OWNER, image_id)))
+        return to_json(self._documents.image(self._store.get(OWNER, image_id)))
 
     def upload(self, image: Image) -> None:
         """Reserve, put and commit."""
@@ -110,15 +108,7 @@ class Ours:
             size_bytes=len(_PHOTO),
         )
         self._store.reserve(reservation, at=now)
-        target = StoredObject(
-            key=image.key,
-            media_type=image.media_type,
-            size_bytes=len(_PHOTO),
-            sha256=_SHA256,
-            owner=OWNER,
-            image_id=image.image_id,
-        )
-        self._objects.put(target, io.BytesIO(_PHOTO), deadline=now + hour)
+        self._objects.put(StoredObject.of(image), io.BytesIO(_PHOTO), deadline=now + hour)
         self._store.commit(image, holder=holder)
 
 

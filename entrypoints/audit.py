@@ -11,7 +11,7 @@ from application.ports import Clock, Ids, ObjectAudit, ObjectStore, RecordAudit
 from application.queries.audit import Audit, AuditHandler
 from domain.errors import NotFound
 from entrypoints.settings import Settings
-from entrypoints.stores import open_stores
+from entrypoints.stores import CATALOG_NAME, OBJECTS_NAME, open_stores
 
 
 def audit_bus(*, records: RecordAudit, stored: ObjectAudit, objects: ObjectStore, clock: Clock, ids: Ids) -> Bus:
@@ -34,7 +34,7 @@ def open_audit(settings: Settings) -> Iterator[tuple[Bus, RecordAudit]]:
         Unavailable: the stores can't be opened.
     """
     clock, ids = SystemClock(), RandomIds()
-    if settings.storage == "embedded" and not (settings.data_path / "catalog.sqlite3").is_file():
+    if settings.storage == "embedded" and not (settings.data_path / CATALOG_NAME).is_file():
         raise NotFound(f"there is no catalog in {settings.data_path}")
     with ExitStack() as stack:
         stores = open_stores(settings, clock)
@@ -64,5 +64,5 @@ def _embedded_audits(settings: Settings, clock: Clock, stack: ExitStack) -> tupl
     from adapters.filesystem import FilesystemObjectAudit  # noqa: PLC0415 (as above)
     from adapters.sqlite import SqliteRecordAudit  # noqa: PLC0415
 
-    records = stack.enter_context(SqliteRecordAudit(settings.data_path / "catalog.sqlite3"))
-    return records, FilesystemObjectAudit(settings.data_path / "objects", clock=clock)
+    records = stack.enter_context(SqliteRecordAudit(settings.data_path / CATALOG_NAME))
+    return records, FilesystemObjectAudit(settings.data_path / OBJECTS_NAME, clock=clock)

@@ -27,14 +27,14 @@ def jpeg_with(*segments: tuple[int, bytes], times: int = 1) -> bytes:
     return whole[:2] + more * times + whole[2:]
 
 
-def jpeg_of_one_scan(filling: bytes, size_bytes: int = LARGEST) -> bytes:
+def jpeg_of_one_scan(filling: bytes) -> bytes:
     whole = pictures.jpeg()
-    room = size_bytes - len(whole)
+    room = LARGEST - len(whole)
     return whole[:-2] + (filling * (room // len(filling) + 1))[:room] + whole[-2:]
 
 
-def exif(entries: Iterable[tuple[int, int, int, int]], *, at: int = 8, then: int = 0) -> bytes:
-    return b"Exif\0\0" + b"II" + struct.pack("<HI", 42, at) + bytes(at - 8) + directory(entries, then)
+def exif(entries: Iterable[tuple[int, int, int, int]], *, then: int = 0) -> bytes:
+    return b"Exif\0\0" + b"II" + struct.pack("<HI", 42, 8) + directory(entries, then)
 
 
 # ---- PNG
@@ -47,9 +47,9 @@ def png_with(*chunks: tuple[bytes, bytes], times: int = 1) -> bytes:
 
 
 @cache
-def deflated_zeros(size_bytes: int = 300 * MB) -> bytes:
+def deflated_zeros() -> bytes:
     packer = zlib.compressobj(9)
-    return b"".join([*(packer.compress(bytes(MB)) for _ in range(size_bytes // MB)), packer.flush()])
+    return b"".join([*(packer.compress(bytes(MB)) for _ in range(300)), packer.flush()])
 
 
 def png_of_pixels(width: int, height: int) -> bytes:

@@ -15,6 +15,8 @@ from uuid import UUID
 
 from adapters.dynamodb.errors import ConditionFailed
 from adapters.dynamodb.items import (
+    ABSENT,
+    UNCHANGED,
     Item,
     Key,
     entry_from,
@@ -22,6 +24,7 @@ from adapters.dynamodb.items import (
     image_from,
     position_from,
     posting_key,
+    posting_row,
     record_key,
     reservation_item,
     time_text,
@@ -31,7 +34,7 @@ from adapters.dynamodb.items import (
 )
 from adapters.dynamodb.retrying import Attempts, Patience
 from adapters.dynamodb.tables import Tables
-from application.ports import Estimate, Miscount, Posting, Standing
+from application.ports import Estimate, Miscount, Position, Posting, Standing
 from domain.image import Image
 from domain.quota import Usage
 from domain.reclaim import audit_hold
@@ -79,7 +82,10 @@ class DynamoRecordAudit:
 
     def postings(self, *, after: str | None = None) -> Iterator[tuple[str, Posting]]:
         """See RecordAudit.postings. A row of another shape is passed over: no listing ever asks for it."""
-        start = None if after is None else _posting_row(*json.loads(after))
+        start: Key | None = None
+        if after is not None:
+            name, position = json.loads(after)
+            start = {"posting": {"S": name}, "position": {"S": position}}
         for item in self._scan(self._tables.postings, start):
             row = item["posting"]["S"], item["position"]["S"]
             if (posting := _posting_of(*row)) is not None:
@@ -285,10 +291,10 @@ class DynamoRecordAudit:
         check: ConditionCheckTypeDef = {
             "TableName": self._tables.metadata,
             "Key": _record_named_by(posting),
-            "ConditionExpression": "attribute_not_exists(image_id)",
+            "ConditionExpression": ABSENT,
         }
         if record is not None:
-            check["ConditionExpression"] = "version = :version AND created_at = :created_at"
+            check["ConditionExpression"] = UNCHANGED
             check["ExpressionAttributeValues"] = {":version": record["version"], ":created_at": record["created_at"]}
         return check
 
@@ -297,7 +303,7 @@ class DynamoRecordAudit:
         self._client.put_item(
             TableName=self._tables.reclaim,
             Item={**item, "claimant": {"S": str(claimant)}, "claim_until": {"S": time_text(until)}},
-            ConditionExpression="attribute_not_exists(image_id)",
+            ConditionExpression=ABSENT,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
 
@@ -344,11 +350,7 @@ def _calls_for(record: Item | None, posting: Posting) -> bool:
 
 
 def _row_of(posting: Posting) -> Key:
-    return _posting_row(f"{posting.owner}#tag#{posting.tag}", f"{time_text(posting.created_at)}#{posting.image_id}")
-
-
-def _posting_row(posting: str, position: str) -> Key:
-    return {"posting": {"S": posting}, "position": {"S": position}}
+    return posting_row(posting.owner, posting.tag, Position(posting.created_at, posting.image_id))
 
 
 def _posting_of(posting: str, position: str) -> Posting | None:

@@ -85,12 +85,23 @@ def owner_title(owner: UserId, title: Title) -> str:
     return f"{owner}#{title.folded}"
 
 
+ABSENT = "attribute_not_exists(image_id)"
+UNCHANGED = "version = :version AND created_at = :created_at"
+"""A record in the state that was read. The version alone would not say so: an image that was purged, and uploaded again
+with the same idempotency key, starts anew at version 1."""
+
+
 # ---- postings
 
 
 def posting_key(image: Image, tag: Tag) -> Key:
     """Return the posting of one tag of an image; it has no attributes beside its key."""
-    return {"posting": {"S": posting(image.owner, tag)}, "position": {"S": position_text(position_of(image))}}
+    return posting_row(image.owner, tag, position_of(image))
+
+
+def posting_row(owner: UserId, tag: Tag, position: Position) -> Key:
+    """Return the key of a posting, as `posting_key` does."""
+    return {"posting": {"S": posting(owner, tag)}, "position": {"S": position_text(position)}}
 
 
 def posting(owner: UserId, tag: Tag) -> str:

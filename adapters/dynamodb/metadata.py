@@ -20,6 +20,8 @@ from botocore.exceptions import ClientError
 
 from adapters.dynamodb.errors import ConditionFailed
 from adapters.dynamodb.items import (
+    ABSENT,
+    UNCHANGED,
     Item,
     entry_from,
     entry_key,
@@ -55,10 +57,6 @@ if TYPE_CHECKING:
         UpdateTypeDef,
     )
 
-_ABSENT = "attribute_not_exists(image_id)"
-# A record in the state that was read. The version alone would not say so: an image that was purged, and uploaded again
-# with the same idempotency key, starts anew at version 1.
-_UNCHANGED = "version = :version AND created_at = :created_at"
 _NO_ID = UUID(int=0)
 
 
@@ -302,7 +300,7 @@ class DynamoMetadata:
         entry: PutTypeDef = {
             "TableName": self._tables.reclaim,
             "Item": reservation_item(reservation),
-            "ConditionExpression": _ABSENT,
+            "ConditionExpression": ABSENT,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         if isinstance(replaced, Reservation):
@@ -312,7 +310,7 @@ class DynamoMetadata:
         no_record: ConditionCheckTypeDef = {
             "TableName": self._tables.metadata,
             "Key": record_key(reservation.owner, reservation.image_id),
-            "ConditionExpression": _ABSENT,
+            "ConditionExpression": ABSENT,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         return [{"ConditionCheck": no_record}, {"Put": entry}, *self._charge(reservation.owner, more, quota)]
@@ -344,7 +342,7 @@ class DynamoMetadata:
         record: PutTypeDef = {
             "TableName": self._tables.metadata,
             "Item": record_item(new),
-            "ConditionExpression": _UNCHANGED,
+            "ConditionExpression": UNCHANGED,
             "ExpressionAttributeValues": _state(old),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
@@ -357,7 +355,7 @@ class DynamoMetadata:
         record: DeleteTypeDef = {
             "TableName": self._tables.metadata,
             "Key": record_key(image.owner, image.image_id),
-            "ConditionExpression": _UNCHANGED,
+            "ConditionExpression": UNCHANGED,
             "ExpressionAttributeValues": _state(image),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
@@ -386,7 +384,7 @@ class DynamoMetadata:
         record: PutTypeDef = {
             "TableName": self._tables.metadata,
             "Item": record_item(image),
-            "ConditionExpression": _ABSENT,
+            "ConditionExpression": ABSENT,
         }
         return [{"Put": record}, *self._postings_in(image, image.tags)]
 

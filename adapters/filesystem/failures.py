@@ -13,8 +13,6 @@ class store_failures(ContextDecorator):  # noqa: N801 (as contextlib names its o
     A class because a generator that does nothing costs as much as opening a file.
     """
 
-    __slots__ = ()
-
     def __enter__(self) -> None:
         """Begin a block or a call."""
 

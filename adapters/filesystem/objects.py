@@ -46,8 +46,8 @@ from domain.values import Filename, ImageId, MediaType
 
 _PIECE_BYTES = 256 * 1024
 _URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
-# O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
 _CLOSED = -1
+# O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ONLY_FROM_MEMORY: int | None = getattr(os, "RWF_NOWAIT", None)  # preadv2(2); Linux alone has it
 
@@ -168,18 +168,21 @@ class FilesystemObjects:
             raise NotFound from absence
         try:
             if sha256 is None:
-                digest, media_type = None, MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
+                media_type = MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
             else:
-                digest, media_type = self._contents.of(path, descriptor, status)
+                media_type = self._checked(key, path, descriptor, status, sha256)
+            start, stop = byte_range or (0, status.st_size)
+            whole = os.fsdecode(path) if byte_range is None else None
+            return FileBody(_info(key, status, media_type), whole, descriptor, start, stop)
         except BaseException:
             os.close(descriptor)
             raise
-        if digest is not None and digest.hex() != sha256:
-            os.close(descriptor)
+
+    def _checked(self, key: str, path: bytes, descriptor: int, status: os.stat_result, sha256: str) -> MediaType | None:
+        digest, media_type = self._contents.of(path, descriptor, status)
+        if digest.hex() != sha256:
             raise Damaged(f"the bytes of {key} are not those that were stored")
-        start, stop = byte_range or (0, status.st_size)
-        whole = os.fsdecode(path) if byte_range is None else None
-        return FileBody(_info(key, status, media_type), whole, descriptor, start, stop)
+        return media_type
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""

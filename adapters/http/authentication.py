@@ -13,7 +13,6 @@ from domain.errors import Invalid
 from domain.values import UserId
 
 USER_HEADER = "X-User-ID"
-GATEWAY_HEADER = "X-Gateway-Secret"
 # A 401 has to say how to do better (RFC 9110, section 15.5.2); a scheme that no browser knows keeps it from asking.
 _CHALLENGE = (("WWW-Authenticate", USER_HEADER),)
 

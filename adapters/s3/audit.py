@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from adapters.s3.deadline import Deadline, guard, running
+from adapters.s3.deletion import delete_objects
 from adapters.s3.errors import translated
 from application.ports import Clock, FoundObject, Quarantined
 from domain.errors import NotFound, Unavailable
@@ -102,14 +103,7 @@ class S3ObjectAudit:
         return head if unchanged and head["ContentLength"] == found.size_bytes else None
 
     def _delete(self, keys: list[str]) -> int:
-        if not keys:
-            return 0
-        with translated():
-            reply = self.client.delete_objects(
-                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-            )
-        if failures := reply.get("Errors", ()):
-            raise Unavailable(f"S3 DeleteObjects: {len(failures)} refused, the first as {failures[0].get('Code')}")
+        delete_objects(self.client, self.bucket, [{"Key": key} for key in keys])
         return len(keys)
 
 

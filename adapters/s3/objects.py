@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 from adapters.s3.body import S3Body, Source, Stretch
 from adapters.s3.client import send_small_unasked
 from adapters.s3.deadline import Deadline, guard, running
+from adapters.s3.deletion import delete_objects
 from adapters.s3.errors import KeyTaken, Raced, UploadGone, translated
 from adapters.s3.multipart import abort, put_in_parts
 from adapters.s3.presign import Presigner
@@ -25,10 +26,7 @@ from domain.values import MediaType
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import (
-        DeleteMarkerEntryTypeDef,
         HeadObjectOutputTypeDef,
-        ObjectIdentifierTypeDef,
-        ObjectVersionTypeDef,
     )
 
 _MIB = 1024 * 1024
@@ -211,20 +209,11 @@ class S3Objects:
             # Always the first page: not every server finds its way on from a marker that was deleted meanwhile.
             with translated():
                 page = self.client.list_object_versions(Bucket=self.bucket, Prefix=prefix)
-            self._delete((*page.get("Versions", ()), *page.get("DeleteMarkers", ())))
+            found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            delete_objects(
+                self.client, self.bucket, [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+            )
             more = page["IsTruncated"]
-
-    def _delete(self, found: "Iterable[ObjectVersionTypeDef | DeleteMarkerEntryTypeDef]") -> None:
-        # A page has 1,000 entries at most, just what one DeleteObjects may name.
-        versions: list[ObjectIdentifierTypeDef] = [
-            {"Key": each["Key"], "VersionId": each["VersionId"]} for each in found
-        ]
-        if not versions:
-            return
-        with translated():
-            reply = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": versions, "Quiet": True})
-        if failures := reply.get("Errors", ()):
-            raise Unavailable(f"S3 DeleteObjects: {len(failures)} refused, the first as {failures[0].get('Code')}")
 
 
 def _info(key: str, size_bytes: int, modified_at: datetime, media_type: str = "") -> ObjectInfo:

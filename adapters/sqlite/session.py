@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import Unavailable
@@ -186,7 +186,8 @@ class Session:
         return _Alone(self._connection, self._turns, self._timeout_s)
 
 
-class _Alone(NamedTuple):
+@dataclass(slots=True)
+class _Alone:
     """A block that has the connection to itself. A class because a generator costs twice what its own work does."""
 
     connection: sqlite3.Connection

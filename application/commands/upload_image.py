@@ -101,17 +101,9 @@ class UploadImageHandler:
             updated_at=created_at,
             fingerprint=reservation.fingerprint,
         )
-        target = StoredObject(
-            key=image.key,
-            size_bytes=image.size_bytes,
-            sha256=image.sha256,
-            media_type=image.media_type,
-            owner=image.owner,
-            image_id=image.image_id,
-        )
         content.stream.seek(0)
         try:
-            self.objects.put(target, content.stream, deadline=reservation.lease_until)
+            self.objects.put(StoredObject.of(image), content.stream, deadline=reservation.lease_until)
         except CalotypeError:
             self._abandon(reservation)
             raise

@@ -100,17 +100,9 @@ class _Unpacking:
             member.copy_to(file)
 
     def _put(self, objects: FilesystemObjects, image: Image, member: Member) -> None:
-        target = StoredObject(
-            key=image.key,
-            size_bytes=image.size_bytes,
-            sha256=image.sha256,
-            media_type=image.media_type,
-            owner=image.owner,
-            image_id=image.image_id,
-        )
         content = cast("BinaryIO", member.expecting(image.size_bytes, image.sha256))
         try:
-            objects.put(target, content, deadline=self._no_deadline())
+            objects.put(StoredObject.of(image), content, deadline=self._no_deadline())
         except ValueError as error:
             raise BadArchive(f"its catalog has an object of the name {image.key!r}") from error
         self._size_bytes += image.size_bytes

@@ -25,6 +25,7 @@ from domain.errors import CalotypeError
 from domain.quota import Usage
 from entrypoints.audit import open_audit
 from entrypoints.cli.app import EXIT_INTERRUPTED
+from entrypoints.cli.bar import print_line, progress_bar
 from entrypoints.cli.text import shown
 from entrypoints.settings import Settings, SettingsError, load_settings
 
@@ -209,26 +210,17 @@ class Bar(AbstractContextManager["Bar"]):
 
     def line(self, text: str) -> None:
         """Print a line on stdout, above the bar."""
-        if self._progress is not None and sys.stdout.isatty():
-            self._progress.console.out(text, highlight=False)
-        else:
-            click.echo(text)
+        print_line(text, above=self._progress)
 
 
 def _progress_bar() -> "Progress":
     from rich import progress  # noqa: PLC0415 (slow to import, and wanted on a terminal only)
-    from rich.console import Console  # noqa: PLC0415 (the same)
 
-    return progress.Progress(
+    return progress_bar(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=None),
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Otherwise findings would follow the bar to stderr.
-        redirect_stdout=False,
-        redirect_stderr=False,
     )
 
 

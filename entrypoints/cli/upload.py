@@ -22,6 +22,7 @@ import click
 
 from domain.values import Description, Filename, IdempotencyKey, Tag, Title
 from entrypoints.cli.app import EXIT_INTERRUPTED
+from entrypoints.cli.bar import print_line, progress_bar
 from entrypoints.cli.client import Client, ImageDocument, Refused, RequestFailed, Unreachable, Words
 from entrypoints.cli.files import FileChanged, SteadyFile, find_images
 from entrypoints.cli.options import Access, client_command, parsed_by, tags_option
@@ -258,28 +259,18 @@ class Display(AbstractContextManager["Display"]):
 
     def line(self, text: str, *, err: bool = False) -> None:
         """Print a line above the bar."""
-        stream = sys.stderr if err else sys.stdout
-        if self._progress is not None and stream.isatty():
-            self._progress.console.out(text, highlight=False)
-        else:
-            click.echo(text, err=err)
+        print_line(text, above=self._progress, err=err)
 
 
 def _progress_bar() -> "Progress":
     from rich import progress  # noqa: PLC0415 (slow to import, and wanted on a terminal only)
-    from rich.console import Console  # noqa: PLC0415 (the same)
 
-    return progress.Progress(
+    return progress_bar(
         progress.BarColumn(bar_width=None),
         progress.TextColumn("{task.fields[files]} of {task.fields[of]}"),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Otherwise results would follow the bar to stderr.
-        redirect_stdout=False,
-        redirect_stderr=False,
     )
 
 

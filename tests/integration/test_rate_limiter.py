@@ -168,8 +168,8 @@ def buckets(request: pytest.FixtureRequest) -> Iterator[Buckets]:
             opened[0].close()
 
 
-def missing(buckets: Buckets, bucket: bytes = b"ada") -> float:
-    return buckets.take(0, bucket).missing
+def missing(buckets: Buckets) -> float:
+    return buckets.take(0).missing
 
 
 # ---- what a bucket is

@@ -254,8 +254,8 @@ def test_paying_for_bytes_that_never_come_gives_nobody_more(payments: list[tuple
 # ---- room for uploads
 
 
-def intake(most_uploads: int = 4, most_bytes: int = 100 * MiB, throttle: Throttle | None = None) -> Intake:
-    return Intake(most_uploads=most_uploads, most_bytes=most_bytes, throttle=throttle, clock=lambda: 0.0)
+def intake(most_uploads: int = 4, most_bytes: int = 100 * MiB) -> Intake:
+    return Intake(most_uploads=most_uploads, most_bytes=most_bytes, throttle=None, clock=lambda: 0.0)
 
 
 def upload_of(size_bytes: int | None) -> Any:
@@ -395,7 +395,7 @@ def test_room_comes_back_when_whoever_waits_for_a_body_is_cancelled() -> None:
     assert room.under_way == (0, 0)
 
 
-def paid_upload(gate: Gate, size_bytes: int | None, *, arrives: int, lasts_s: float = 0.0) -> None:
+def paid_upload(gate: Gate, size_bytes: int | None, *, arrives: int) -> None:
     """Send an upload of so many bytes, of which so many arrive."""
     room = Intake(most_uploads=9, most_bytes=1024 * MiB, throttle=gate.throttle, clock=lambda: gate.now)
 
@@ -404,7 +404,6 @@ def paid_upload(gate: Gate, size_bytes: int | None, *, arrives: int, lasts_s: fl
         await gate.throttle.admit_owner(scope, ADA)
         async with room.upload(scope, ADA, body_max_bytes=200 * MiB) as arrival:
             await arrival.took(arrives)
-            gate.now += lasts_s
 
     asyncio.run(send())
 

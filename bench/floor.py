@@ -86,7 +86,7 @@ def _floor(folder: Path) -> Server:
     options = ["--workers", str(os.cpu_count() or 1), "--http", "1", "--http1-buffer-size", str(128 * 1024)]
     options += ["--runtime-blocking-threads", "32", "--no-ws", "--interface", "asgi", "--factory", "--port", "{port}"]
     return Server(
-        [sys.executable, "-m", "granian", *options, "bench.floorapp:Floor"],
+        ["chrt", "--batch", "0", sys.executable, "-m", "granian", *options, "bench.floorapp:Floor"],
         log=folder / "floor.log",
         cwd=_ROOT,
         environment={"FLOOR_FOLDER": str(kept), "FLOOR_FILES": str(sent)},

@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8000
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    scheduling: Literal["batch", "unchanged"] = "batch"
     max_connections: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 2048
     keep_alive_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     stall_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30

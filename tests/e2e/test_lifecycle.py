@@ -1,6 +1,7 @@
 """Servers that are stopped, killed, started again and shared by several workers; and what they sweep meanwhile."""
 
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -224,6 +225,25 @@ def test_several_workers_are_one_service(open_service: Callable[..., Service]) -
         api.close()
         assert service.stop() == 0
         assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no policies to choose from")
+@pytest.mark.parametrize(
+    ("run_by", "settings", "policy"),
+    [
+        ((), {}, "SCHED_BATCH"),
+        ((), {"CALOTYPE_SCHEDULING": "unchanged"}, "SCHED_OTHER"),
+        (("chrt", "--idle", "0"), {}, "SCHED_IDLE"),
+    ],
+)
+def test_all_threads_of_the_workers_run_as_the_operator_says(
+    open_service: Callable[..., Service], run_by: tuple[str, ...], settings: dict[str, str], policy: str
+) -> None:
+    with open_service(workers=2, settings=settings, run_by=run_by) as service:
+        Api(service, "ann").uploaded()
+        threads = [int(each.name) for pid in processes(service) for each in Path(f"/proc/{pid}/task").iterdir()]
+        assert len(threads) > 6
+        assert {os.sched_getscheduler(thread) for thread in threads} == {getattr(os, policy)}
 
 
 def test_what_is_deleted_for_good_is_swept_from_the_disk_and_what_is_in_the_trash_is_not(impatient: Service) -> None:

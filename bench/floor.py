@@ -83,7 +83,7 @@ def _floor(folder: Path) -> Server:
     for number in range(DOWNLOADED[BIG_JPEG_BYTES]):
         (sent / str(number)).write_bytes(jpeg_template(BIG_JPEG_BYTES).filled(_token(number)))
     # As Calotype starts it: see entrypoints/server.py.
-    options = ["--workers", str(os.cpu_count() or 1), "--http", "1", "--http1-buffer-size", str(128 * 1024)]
+    options = ["--workers", str(os.cpu_count() or 1), "--http", "1", "--http1-buffer-size", str(256 * 1024)]
     options += ["--runtime-blocking-threads", "32", "--no-ws", "--interface", "asgi", "--factory", "--port", "{port}"]
     return Server(
         ["chrt", "--batch", "0", sys.executable, "-m", "granian", *options, "bench.floorapp:Floor"],

@@ -28,7 +28,7 @@ _GRACE_S = 8
 # The longest head of a request; the longest that makes sense is a listing by 30 tags of 64 characters, 23 KiB escaped.
 # The server hands bodies over in pieces of up to that size, too: with 64 KiB an upload costs 3-12% more, with 256 no
 # less. An unfinished head keeps 140 KiB of memory, and 135 with 64: the buffer doubles.
-_HEAD_MAX_BYTES = 128 * 1024
+_HEAD_MAX_BYTES = 256 * 1024
 _BACKLOG = 1024
 _FILES_A_CONNECTION = 3  # its socket, and what it uploads or downloads
 _FILES_BESIDE = 256

@@ -64,13 +64,19 @@ class Disk:
 
     def sync_folder(self, path: bytes) -> None:
         """Make the names in a folder durable."""
-        with opened(path, FOLDER_FLAGS) as descriptor:
+        descriptor = os.open(path, FOLDER_FLAGS)
+        try:
             self.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
-    def ensure_folder(self, path: bytes) -> None:
-        """Make the folder unless it is there."""
-        with suppress(FileExistsError):
+    def ensure_folder(self, path: bytes) -> bool:
+        """Make the folder; return False if it is there."""
+        try:
             self.mkdir(path)
+        except FileExistsError:
+            return False
+        return True
 
     def make_root(self, path: bytes) -> None:
         """Make a folder, with those above it that are missing, durably."""
@@ -85,17 +91,9 @@ class Disk:
         with suppress(PermissionError):
             self.sync_folder(above)
 
-    @contextmanager
-    def temporary(self, path: bytes) -> Iterator[int]:
+    def temporary(self, path: bytes) -> "_Temporary":
         """Create a file, give its descriptor, and remove that name in the end; the one it was published under stays."""
-        descriptor = self.create(path)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-            # Nothing is lost if this fails: whoever collects the image collects its temporary files.
-            with suppress(OSError):
-                self.unlink(path)
+        return _Temporary(self, path)
 
     def publish(self, source: bytes, target: bytes) -> None:
         """Give a finished file its name, whole or not at all, and never in place of another.
@@ -121,6 +119,26 @@ class Disk:
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             self.rename(source, target)
+
+
+class _Temporary:
+    """What Disk.temporary says. A class because a generator costs more than the system calls that it guards."""
+
+    __slots__ = ("_descriptor", "_disk", "_path")
+
+    def __init__(self, disk: Disk, path: bytes) -> None:
+        self._disk = disk
+        self._path = path
+
+    def __enter__(self) -> int:
+        self._descriptor = self._disk.create(self._path)
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+        # Nothing is lost if this fails: whoever collects the image collects its temporary files.
+        with suppress(OSError):
+            self._disk.unlink(self._path)
 
 
 class DeferredSync(Disk):

@@ -141,12 +141,13 @@ class FilesystemObjects:
         """See ObjectStore.put."""
         image, path = place_of_key(self._root, target.key)
         self._ensure_slot(image)
+        # Before the file: where nobody has made the folder yet, no other attempt can have left a file either.
+        is_first = self._disk.ensure_folder(image.folder)
         partial = image.new_partial()
         with self._disk.temporary(partial) as descriptor:
             self._receive(descriptor, content, target)
             self._disk.sync(descriptor)
             self._require_before(deadline, "the upload took too long")
-            self._disk.ensure_folder(image.folder)
             try:
                 self._disk.publish(partial, path)
             except (FileExistsError, FileNotFoundError):
@@ -156,7 +157,8 @@ class FilesystemObjects:
             self._disk.sync_folder(image.folder)
             self._disk.sync_folder(image.images)
             self._sync_slot(image)
-            self._remove_rests(image, partial, deadline)
+            if not is_first:
+                self._remove_rests(image, partial, deadline)
 
     @store_failures()
     def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> FileBody:
@@ -237,7 +239,7 @@ class FilesystemObjects:
             raise Unavailable("the object folder is gone or can't be written")
 
     def _ensure_slot(self, image: ImagePlace) -> None:
-        if not os.path.isdir(image.partials):
+        if image.slot not in self._durable_slots and not os.path.isdir(image.partials):
             for folder in (image.outer, image.slot, image.images, image.partials):
                 self._disk.ensure_folder(folder)
 

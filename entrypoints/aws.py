@@ -14,7 +14,13 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, NoRegionError
 
-from adapters.dynamodb import DynamoMetadata, Tables, parse_replies_fast, resolve_endpoints_fast
+from adapters.dynamodb import (
+    DynamoMetadata,
+    Tables,
+    parse_replies_fast,
+    resolve_endpoints_fast,
+    send_items_as_they_are,
+)
 from adapters.s3 import Presigner, S3Objects, client_config
 from application.ports import Clock
 from domain.errors import Unavailable
@@ -99,6 +105,7 @@ def aws_session(settings: Settings) -> boto3.Session:
     """
     session = botocore.session.get_session()
     resolve_endpoints_fast(session)
+    send_items_as_they_are(session)
     if settings.dynamodb_parser == "msgspec":
         parse_replies_fast(session)
     return boto3.Session(region_name=os.environ.get("AWS_REGION") or None, botocore_session=session)

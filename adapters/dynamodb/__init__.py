@@ -5,6 +5,7 @@ from adapters.dynamodb.endpoints import resolve_endpoints_fast
 from adapters.dynamodb.metadata import DynamoMetadata
 from adapters.dynamodb.parsing import parse_replies_fast
 from adapters.dynamodb.retrying import Patience
+from adapters.dynamodb.serializing import send_items_as_they_are
 from adapters.dynamodb.tables import Tables, definitions
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "definitions",
     "parse_replies_fast",
     "resolve_endpoints_fast",
+    "send_items_as_they_are",
 ]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from adapters.dynamodb import parse_replies_fast
 from entrypoints.aws import aws_session, dynamodb_client
 from entrypoints.settings import Settings
+from tests.integration.dynamodb_values import items, texts
 
 SESSION = botocore.session.Session()
 parse_replies_fast(SESSION)
@@ -20,22 +21,6 @@ FAST: ResponseParserFactory = SESSION.get_component("response_parser_factory")
 MODEL = ServiceModel(SESSION.get_service_data("dynamodb"))
 HEADERS = {"x-amzn-requestid": "ABC", "X-Amz-Crc32": "1"}
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-attributes = st.recursive(
-    st.one_of(
-        st.builds(lambda text: {"S": text}, texts),
-        st.builds(lambda number: {"N": str(number)}, st.integers() | st.floats(allow_nan=False, allow_infinity=False)),
-        st.builds(lambda flag: {"BOOL": flag}, st.booleans()),
-        st.just({"NULL": True}),
-        st.builds(lambda each: {"SS": each}, st.lists(texts, min_size=1, max_size=3)),
-    ),
-    lambda inner: st.one_of(
-        st.builds(lambda each: {"L": each}, st.lists(inner, max_size=4)),
-        st.builds(lambda each: {"M": each}, st.dictionaries(texts, inner, max_size=4)),
-    ),
-    max_leaves=8,
-)
-items = st.dictionaries(texts, attributes, max_size=5)
 replies = {
     "GetItem": st.fixed_dictionaries({}, optional={"Item": items}),
     "Query": st.fixed_dictionaries(

@@ -28,6 +28,7 @@ _UPLOADS = {
     "the server reads the body, and answers": "/received",
     "and one SHA-256, a synced file in synced folders, two commits": "/synced",
     "and Calotype's own stores: reserve, put, commit": "/kept",
+    "and the form parsed, the picture inspected": "/checked",
 }
 _DOWNLOADS = {"the server sends a file": "/file/{n}", "the server sends what it has in memory": "/memory/{n}"}
 
@@ -114,7 +115,11 @@ def _part(path: str, whole: Ask) -> Ask:
 
 def _require_all_kept(folder: Path) -> None:
     """Raise Wrong unless every row of the floor's stores has its file. Its server has stopped."""
-    for catalog, files in (("disk/floor.sqlite3", "disk"), ("stores/catalog.sqlite3", "stores/objects")):
+    for catalog, files in (
+        ("disk/floor.sqlite3", "disk"),
+        ("stores/catalog.sqlite3", "stores/objects"),
+        ("checked/catalog.sqlite3", "checked/objects"),
+    ):
         with closing(sqlite3.connect(folder / catalog)) as db:
             (rows,) = db.execute("SELECT count(*) FROM images").fetchone()
         count = sum(each.stat().st_size == JPEG_BYTES for each in (folder / files).glob("?/?/images/*/photo.jpg"))

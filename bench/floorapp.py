@@ -3,16 +3,18 @@
     POST /received    read the body, and answer
     POST /synced      and: one SHA-256; the file, its folders and two commits on the disk, in the protocol's order
     POST /kept        and: the protocol by Calotype's own stores, from reservation to record
+    POST /checked     and: the form parsed by its library, and the picture by Calotype's inspector
     GET /file/{n}     give the server the path of a file
     GET /memory/{n}   bytes that were read once, for all: what the server takes for sending them
 
-Both stores commit in groups and take turns with the other worker, as Calotype does. Nothing is checked or logged; there
-are no owners, and an answer says only how many bytes were kept.
+Both stores commit in groups and take turns with the other worker, as Calotype does. There are no owners, limits,
+documents and logs, and an answer says only how many bytes were kept.
 """
 # ruff: noqa: PTH102, PTH108 (what is measured: no more than system calls)
 
 import asyncio
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Callable
@@ -21,13 +23,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from multipart import MultipartSegment, PushMultipartParser, parse_options_header
+
 from adapters.filesystem.objects import FilesystemObjects
+from adapters.imaging.inspector import PillowInspector
 from adapters.sqlite.metadata import SqliteMetadata
 from adapters.sqlite.session import Session
 from adapters.system import SystemClock
 from application.content import HashedBytes
 from application.ports import StoredObject
 from domain.image import Image
+from domain.limits import Limits
 from domain.reclaim import Reservation
 from domain.values import Description, Filename, MediaType, Tag, Title, UserId
 
@@ -112,6 +118,20 @@ class Stores:
         self._records.commit(image, holder=reservation.holder)
 
 
+class Checked(Stores):
+    """The same, for pictures alone."""
+
+    def __init__(self, root: Path) -> None:
+        """Open them."""
+        super().__init__(root)
+        self._inspector = PillowInspector()
+
+    def keep(self, content: bytes) -> None:
+        """Inspect the picture first."""
+        self._inspector.inspect(io.BytesIO(content), limits=Limits())
+        super().keep(content)
+
+
 class Floor:
     """The application. Its folder, and that of the files to send, come from the environment."""
 
@@ -126,6 +146,7 @@ class Floor:
         self._keep: dict[str, Callable[[bytes], None]] = {
             "/synced": Disk(root / "disk").keep,
             "/kept": Stores(root / "stores").keep,
+            "/checked": Checked(root / "checked").keep,
         }
         self._threads = ThreadPoolExecutor(32)
 
@@ -136,7 +157,7 @@ class Floor:
         path = scope["path"]
         if scope["method"] == "POST":
             body = await _body(receive)
-            content = body[body.index(b"image/jpeg\r\n\r\n") + 14 : body.rindex(b"\r\n--")]
+            content = _parsed(body, scope) if path == "/checked" else _cut_out(body)
             if keep := self._keep.get(path):
                 await asyncio.get_running_loop().run_in_executor(self._threads, keep, content)
             await _start(send, 201, len(told := b'{"size_bytes": %d}' % len(content)))
@@ -149,6 +170,22 @@ class Floor:
             sent = self._memory.get(path, b"")
             await _start(send, 200, len(sent))
             await send({"type": "http.response.body", "body": sent})
+
+
+def _cut_out(body: bytes) -> bytes:
+    return body[body.index(b"image/jpeg\r\n\r\n") + 14 : body.rindex(b"\r\n--")]
+
+
+def _parsed(body: bytes, scope: Any) -> bytes:
+    _, options = parse_options_header(dict(scope["headers"])[b"content-type"].decode())
+    pieces, name = [], None
+    with PushMultipartParser(options["boundary"]) as parser:
+        for event in parser.parse(body):
+            if isinstance(event, MultipartSegment):
+                name = event.name
+            elif event and name == "file":
+                pieces.append(event)
+    return b"".join(pieces)
 
 
 async def _body(receive: Any) -> bytes:

@@ -2,8 +2,9 @@
 
 Two orders carry the promises:
 
-* put: write, sync, check the deadline, publish, sync the folders. A name leads to whole, durable bytes or to nothing.
-  Then remove what dead attempts at the same upload left: the commit takes out the entry that answers for it.
+* put: make the folder, write, sync, check the deadline, publish, sync the folders. A name leads to whole, durable
+  bytes or to nothing. Then remove what dead attempts at the same upload left: the commit takes out the entry that
+  answers for it.
 * delete_prefix: unpublished files first, then objects. A put that is late (its process slept between the check of
   its deadline and publishing) finds its own file gone and can publish nothing, however long it slept. An anonymous
   file (O_TMPFILE) would leave nothing behind after a crash, but it couldn't be taken away from a late put.
@@ -47,6 +48,7 @@ from domain.values import Filename, ImageId, MediaType
 _PIECE_BYTES = 256 * 1024
 _URLS_KEPT = 4096  # some 3 MB. Finding one takes a tenth of signing it
 _CLOSED = -1
+_TOO_LONG = "the upload took too long"
 # O_NONBLOCK: opening a FIFO that somebody put in an object's place would wait for its writer.
 _OBJECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ONLY_FROM_MEMORY: int | None = getattr(os, "RWF_NOWAIT", None)  # preadv2(2); Linux alone has it
@@ -140,6 +142,7 @@ class FilesystemObjects:
     def put(self, target: StoredObject, content: BinaryIO, *, deadline: datetime) -> None:
         """See ObjectStore.put."""
         image, path = place_of_key(self._root, target.key)
+        self._require_before(deadline, _TOO_LONG)  # nobody would collect the folder of an upload that is over
         self._ensure_slot(image)
         # Before the file: where nobody has made the folder yet, no other attempt can have left a file either.
         is_first = self._disk.ensure_folder(image.folder)
@@ -147,7 +150,7 @@ class FilesystemObjects:
         with self._disk.temporary(partial) as descriptor:
             self._receive(descriptor, content, target)
             self._disk.sync(descriptor)
-            self._require_before(deadline, "the upload took too long")
+            self._require_before(deadline, _TOO_LONG)
             try:
                 self._disk.publish(partial, path)
             except (FileExistsError, FileNotFoundError):

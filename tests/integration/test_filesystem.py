@@ -361,6 +361,14 @@ def test_a_deletion_that_slept_does_not_touch_a_later_upload(root: Path, before:
     assert read(store(root), target) == JPEG
 
 
+def test_a_put_that_begins_too_late_leaves_not_even_a_folder(root: Path) -> None:
+    late = FixedClock()
+    late.advance(timedelta(seconds=60))
+    with pytest.raises(Unavailable):
+        put(store(root, clock=late), promised())
+    assert list(root.iterdir()) == []
+
+
 def test_a_deletion_stops_at_its_deadline(root: Path) -> None:
     clock, image_id = FixedClock(), uuid.uuid4()
     for number in range(3):

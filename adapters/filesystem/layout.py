@@ -10,8 +10,8 @@ four folders of a new slot and wait for them, and a million images are no more t
 """
 
 import hashlib
-import random
 import re
+import secrets
 from typing import NamedTuple, Self
 
 from domain.image import OBJECT_ROOT
@@ -58,8 +58,7 @@ class ImagePlace(NamedTuple):
 
     def new_partial(self) -> bytes:
         """Return the path of an unpublished file that nobody else uses."""
-        # No secret, and made as a new file. Asking the kernel for random bytes would let go of the interpreter lock.
-        return b"%b/%b.%032x" % (self.partials, self.image_id, random.getrandbits(128))
+        return b"%b/%b.%b" % (self.partials, self.image_id, secrets.token_hex(16).encode())
 
     def is_partial(self, name: str) -> bool:
         """Tell whether a name in ``partials`` is of this image."""

@@ -9,7 +9,7 @@ Two orders carry the promises:
   its deadline and publishing) finds its own file gone and can publish nothing, however long it slept. An anonymous
   file (O_TMPFILE) would leave nothing behind after a crash, but it couldn't be taken away from a late put.
 """
-# ruff: noqa: PTH112, PTH119, PTH208
+# ruff: noqa: PTH119, PTH208
 # (pathlib knows no bytes paths)
 
 import errno
@@ -135,6 +135,7 @@ class FilesystemObjects:
         self._disk = disk or Disk()
         self._contents = KnownContents()
         self._durable_slots: set[bytes] = set()
+        self._interrupted: set[bytes] = set()  # images of which there were unpublished files when this process came
         with store_failures():
             self._disk.make_root(self._root)
 
@@ -143,25 +144,31 @@ class FilesystemObjects:
         """See ObjectStore.put."""
         image, path = place_of_key(self._root, target.key)
         self._require_before(deadline, _TOO_LONG)  # nobody would collect the folder of an upload that is over
-        self._ensure_slot(image)
-        # Before the file: where nobody has made the folder yet, no other attempt can have left a file either.
-        is_first = self._disk.ensure_folder(image.folder)
-        partial = image.new_partial()
-        with self._disk.temporary(partial) as descriptor:
-            self._receive(descriptor, content, target)
-            self._disk.sync(descriptor)
-            self._require_before(deadline, _TOO_LONG)
-            try:
-                self._disk.publish(partial, path)
-            except (FileExistsError, FileNotFoundError):
-                # Not found: another put of this object has published, and removed ours as the rest of a dead one.
-                self._require_same(path, target)
-            # Both also when the folder or the object was there: whoever made it may have died before its own sync.
-            self._disk.sync_folder(image.folder)
-            self._disk.sync_folder(image.images)
-            self._sync_slot(image)
-            if not is_first:
-                self._remove_rests(image, partial, deadline)
+        try:
+            self._ensure_slot(image)
+            # Before the file: where nobody has made the folder yet, no other attempt has left a file either, unless
+            # the power failed in between; of that, the first look at the slot told.
+            is_first = self._disk.ensure_folder(image.folder) and image.image_id not in self._interrupted
+            partial = image.new_partial()
+            with self._disk.temporary(partial) as descriptor:
+                self._receive(descriptor, content, target)
+                self._disk.sync(descriptor)
+                self._require_before(deadline, _TOO_LONG)
+                try:
+                    self._disk.publish(partial, path)
+                except (FileExistsError, FileNotFoundError):
+                    # Not found: another put of this object has published, and removed ours as the rest of a dead one.
+                    self._require_same(path, target)
+                # Both also when the folder or the object was there: whoever made it may have died before its own sync.
+                self._disk.sync_folder(image.folder)
+                self._disk.sync_folder(image.images)
+                self._sync_slot(image)
+                if not is_first:
+                    self._remove_rests(image, partial, deadline)
+        except FileNotFoundError:
+            # Should somebody have removed the slot, the next put makes it anew, and syncs it.
+            self._durable_slots.discard(image.slot)
+            raise
 
     @store_failures()
     def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> FileBody:
@@ -242,9 +249,11 @@ class FilesystemObjects:
             raise Unavailable("the object folder is gone or can't be written")
 
     def _ensure_slot(self, image: ImagePlace) -> None:
-        if image.slot not in self._durable_slots and not os.path.isdir(image.partials):
-            for folder in (image.outer, image.slot, image.images, image.partials):
-                self._disk.ensure_folder(folder)
+        if image.slot in self._durable_slots:
+            return
+        for folder in (image.outer, image.slot, image.images, image.partials):
+            self._disk.ensure_folder(folder)
+        self._interrupted.update(name.partition(b".")[0] for name in os.listdir(image.partials))
 
     def _sync_slot(self, image: ImagePlace) -> None:
         # Behind the object's own folders, whose sync has most often written these names too: then there is nothing

@@ -579,6 +579,14 @@ def test_what_is_no_request_is_refused_at_once(besieged: Service, name: str) -> 
     assert b"hyper" not in got.lower()
 
 
+@embedded_alone
+@pytest.mark.parametrize(("kib", "status"), [(250, 200), (520, 431)])
+def test_a_head_has_as_much_room_as_the_docs_say(besieged: Service, kib: int, status: int) -> None:
+    with connection(besieged) as raw:
+        got = _all_that_comes_of(raw, HEALTH + b"Connection: close\r\nX: " + b"a" * kib * 1024 + b"\r\n\r\n")
+    assert statuses(got) == [status]
+
+
 def _all_that_comes_of(raw: socket.socket, sent: bytes) -> bytes:
     with contextlib.suppress(ConnectionError):
         raw.sendall(sent)

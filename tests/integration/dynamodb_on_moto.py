@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -18,7 +19,7 @@ from moto import mock_aws
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
 
-from adapters.dynamodb import DynamoMetadata, Patience, Tables, definitions
+from adapters.dynamodb import DynamoMetadata, Patience, Tables, definitions, send_items_as_they_are
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -104,8 +105,10 @@ def dynamodb_on_moto(*, patience: Patience | None = None, attempts: int = 1) -> 
 
 @cache
 def _session() -> boto3.session.Session:
-    # Made once, because it reads the service's model from disk.
-    return boto3.session.Session(aws_access_key_id="testing", aws_secret_access_key="testing")
+    # Made once, because it reads the service's model from disk. Requests are put together as in production.
+    session = botocore.session.Session()
+    send_items_as_they_are(session)
+    return boto3.session.Session("testing", "testing", botocore_session=session)
 
 
 # ---- faults

@@ -10,6 +10,7 @@ attributes = st.recursive(
         st.builds(lambda flag: {"BOOL": flag}, st.booleans()),
         st.just({"NULL": True}),
         st.builds(lambda each: {"SS": each}, st.lists(texts, min_size=1, max_size=3)),
+        st.builds(lambda each: {"NS": each}, st.lists(st.integers().map(str), min_size=1, max_size=3)),
     ),
     lambda inner: st.one_of(
         st.builds(lambda each: {"L": each}, st.lists(inner, max_size=4)),

@@ -105,5 +105,6 @@ def test_our_clients_look_through_no_items(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(f"AWS_{name}", value)
     settings = Settings(storage="aws")
     ours = dynamodb_client(aws_session(settings), settings)
-    assert ours.meta.service_model.shape_for("AttributeValue").metadata["document"]
+    for name in ("AttributeValue", "TransactWriteItem", "WriteRequest"):
+        assert ours.meta.service_model.shape_for(name).metadata["document"]
     ours.close()

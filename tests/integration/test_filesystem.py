@@ -361,6 +361,30 @@ def test_a_deletion_that_slept_does_not_touch_a_later_upload(root: Path, before:
     assert read(store(root), target) == JPEG
 
 
+def test_what_was_interrupted_is_removed_also_where_the_power_took_its_folder(root: Path) -> None:
+    target, other = promised(), promised()
+    put(store(root), target)
+    (slot,) = {path.parents[2] for path in files_below(root)}
+    delete(store(root), target)
+    left = [slot / "partial" / f"{each.image_id}.0" for each in (target, other)]
+    for path in left:
+        path.write_bytes(JPEG[:9])
+    put(store(root), target)
+    assert set(files_below(root)) == {slot / "images" / str(target.image_id) / "photo.jpg", left[1]}
+
+
+def test_a_slot_that_somebody_removed_is_made_anew(root: Path) -> None:
+    objects, target = store(root), promised()
+    put(objects, target)
+    for removed in ("partial", "images", "."):
+        (slot,) = {path.parents[2] for path in files_below(root)}
+        shutil.rmtree(slot / removed)
+        with pytest.raises(Unavailable):
+            put(objects, target)
+        put(objects, target)
+        assert read(objects, target) == JPEG
+
+
 def test_a_put_that_begins_too_late_leaves_not_even_a_folder(root: Path) -> None:
     late = FixedClock()
     late.advance(timedelta(seconds=60))

@@ -7,8 +7,8 @@
     GET /file/{n}     give the server the path of a file
     GET /memory/{n}   bytes that were read once, for all: what the server takes for sending them
 
-All stores commit in groups and take turns with the other worker, as Calotype does. Everything is one owner's, whom nobody
-asks; there are no quotas, documents and logs, and an answer says only how many bytes were kept.
+All stores commit in groups and take turns with the other worker, as Calotype does. Everything is one owner's, whom
+nobody asks; there are no quotas, documents and logs, and an answer says only how many bytes were kept.
 """
 # ruff: noqa: PTH102, PTH108 (what is measured: no more than system calls)
 

@@ -135,7 +135,7 @@ class FilesystemObjects:
         self._disk = disk or Disk()
         self._contents = KnownContents()
         self._durable_slots: set[bytes] = set()
-        self._interrupted: set[bytes] = set()  # images of which there were unpublished files when this process came
+        self._interrupted: set[bytes] = set()  # images with unpublished files when a slot was first looked at
         with store_failures():
             self._disk.make_root(self._root)
 
@@ -146,8 +146,9 @@ class FilesystemObjects:
         self._require_before(deadline, _TOO_LONG)  # nobody would collect the folder of an upload that is over
         try:
             self._ensure_slot(image)
-            # Before the file: where nobody has made the folder yet, no other attempt has left a file either, unless
-            # the power failed in between; of that, the first look at the slot told.
+            # Before the file: where nobody has made the folder yet, no other attempt has left a file either. Unless the
+            # power failed in between, of which the first look at the slot told, or a deletion slept past its deadline
+            # and then removed the folder; that file is the audit's to find.
             is_first = self._disk.ensure_folder(image.folder) and image.image_id not in self._interrupted
             partial = image.new_partial()
             with self._disk.temporary(partial) as descriptor:
@@ -157,7 +158,8 @@ class FilesystemObjects:
                 try:
                     self._disk.publish(partial, path)
                 except (FileExistsError, FileNotFoundError):
-                    # Not found: another put of this object has published, and removed ours as the rest of a dead one.
+                    # Not found: another put of this object has published, and removed ours as the rest of a dead one;
+                    # or a deletion that slept removed the folder, and then this fails too.
                     self._require_same(path, target)
                 # Both also when the folder or the object was there: whoever made it may have died before its own sync.
                 self._disk.sync_folder(image.folder)

@@ -240,8 +240,10 @@ def test_several_workers_are_one_service(open_service: Callable[..., Service]) -
 def test_all_threads_of_the_workers_run_as_the_operator_says(
     open_service: Callable[..., Service], run_by: tuple[str, ...], settings: dict[str, str], policy: str
 ) -> None:
-    if os.sched_getscheduler(0) != os.SCHED_OTHER or (run_by and shutil.which(run_by[0]) is None):
-        pytest.skip("the tests run under a policy of their own, or there is no chrt to set one")
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        pytest.skip("the tests run under a policy of their own")
+    if run_by and shutil.which(run_by[0]) is None:
+        pytest.skip("there is no chrt (a program of util-linux) to set a policy")
     with open_service(workers=2, settings=settings, run_by=run_by) as service:
         Api(service, "ann").uploaded()
         policies = [policy_of(int(each.name)) for pid in processes(service) for each in threads(pid)]

@@ -46,3 +46,15 @@ def test_a_system_that_refuses_the_policy_serves_all_the_same(
             patch.setattr(os, call, refuse)
             stack.enter_context(server.ready(settings))
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_a_system_that_refuses_to_take_the_policy_back_ends_the_server_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch, server.ready(settings):
+        patch.setattr(os, "sched_setscheduler", refuse)
+    assert os.sched_getscheduler(0) == os.SCHED_BATCH
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

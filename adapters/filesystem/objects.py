@@ -156,10 +156,9 @@ class FilesystemObjects:
                 self._disk.sync(descriptor)
                 self._require_before(deadline, _TOO_LONG)
                 try:
-                    self._disk.publish(partial, path)
+                    self._publish(partial, path, image)
                 except (FileExistsError, FileNotFoundError):
-                    # Not found: another put of this object has published, and removed ours as the rest of a dead one;
-                    # or a deletion that slept removed the folder, and then this fails too.
+                    # Not found: another put of this object has published, and removed ours as the rest of a dead one.
                     self._require_same(path, target)
                 # Both also when the folder or the object was there: whoever made it may have died before its own sync.
                 self._disk.sync_folder(image.folder)
@@ -256,6 +255,15 @@ class FilesystemObjects:
         for folder in (image.outer, image.slot, image.images, image.partials):
             self._disk.ensure_folder(folder)
         self._interrupted.update(name.partition(b".")[0] for name in os.listdir(image.partials))
+
+    def _publish(self, partial: bytes, path: bytes, image: ImagePlace) -> None:
+        try:
+            self._disk.publish(partial, path)
+        except FileNotFoundError:
+            # A deletion that slept past its deadline has removed the folder while it was empty. Or our file is gone,
+            # and then this fails again.
+            self._disk.ensure_folder(image.folder)
+            self._disk.publish(partial, path)
 
     def _sync_slot(self, image: ImagePlace) -> None:
         # Behind the object's own folders, whose sync has most often written these names too: then there is nothing

@@ -373,6 +373,22 @@ def test_what_was_interrupted_is_removed_also_where_the_power_took_its_folder(ro
     assert set(files_below(root)) == {slot / "images" / str(target.image_id) / "photo.jpg", left[1]}
 
 
+@pytest.mark.parametrize(("before", "has_links"), [("link", True), ("rename", False)])
+def test_an_upload_whose_empty_folder_a_late_deletion_took_makes_it_again(
+    root: Path, before: str, *, has_links: bool
+) -> None:
+    target = promised()
+
+    def take_the_folder() -> None:
+        (folder,) = root.glob(f"?/?/images/{target.image_id}")
+        folder.rmdir()
+
+    disk = SleepyDisk(before, take_the_folder, has_links=has_links)
+    put(store(root, disk), target)
+    assert read(store(root), target) == JPEG
+    assert len(files_below(root)) == 1
+
+
 def test_a_slot_that_somebody_removed_is_made_anew(root: Path) -> None:
     objects, target = store(root), promised()
     put(objects, target)

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,10 +17,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems h
 
 
 @pytest.fixture(autouse=True)
-def as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         pytest.skip("the tests run under a policy of their own")
     monkeypatch.setattr(os, "environ", dict(os.environ))  # the server tells its workers their settings by it
+    yield
+    monkeypatch.undo()
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # or the tests that follow would skip themselves
 
 
 @pytest.fixture
@@ -57,4 +61,3 @@ def test_a_system_that_refuses_to_take_the_policy_back_ends_the_server_all_the_s
     with monkeypatch.context() as patch, server.ready(settings):
         patch.setattr(os, "sched_setscheduler", refuse)
     assert os.sched_getscheduler(0) == os.SCHED_BATCH
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

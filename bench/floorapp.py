@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import io
 import os
+import sqlite3
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,15 +51,12 @@ class Disk:
         for name in (f"{a}/{b}/{kind}" for a in _HEX for b in _HEX for kind in ("images", "partial")):
             (root / name).mkdir(parents=True, exist_ok=True)
         self._session = Session(root / "floor.sqlite3", timeout_s=5)
-        with self._session.transaction("IMMEDIATE") as db:
-            db.execute("CREATE TABLE IF NOT EXISTS reclaim (id TEXT PRIMARY KEY, due INTEGER)")
-            db.execute("CREATE TABLE IF NOT EXISTS images (id TEXT PRIMARY KEY, sha256 TEXT, size_bytes INTEGER)")
+        self._session.write(_make_tables)
 
     def keep(self, content: bytes) -> None:
         """Keep a file's bytes."""
         name, sha256 = uuid.uuid4().hex, hashlib.sha256(content).hexdigest()
-        with self._session.transaction("IMMEDIATE") as db:
-            db.execute("INSERT INTO reclaim VALUES (?, ?)", (name, 1))
+        self._session.write(lambda db: db.execute("INSERT INTO reclaim VALUES (?, ?)", (name, 1)))
         slot = f"{self._root}/{name[0]}/{name[1]}"
         partial, folder = f"{slot}/partial/{name}", f"{slot}/images/{name}"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -72,9 +70,17 @@ class Disk:
             os.fsync(descriptor)
             os.close(descriptor)
         os.unlink(partial)
-        with self._session.transaction("IMMEDIATE") as db:
+
+        def commit(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM reclaim WHERE id = ?", (name,))
             db.execute("INSERT INTO images VALUES (?, ?, ?)", (name, sha256, len(content)))
+
+        self._session.write(commit)
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE IF NOT EXISTS reclaim (id TEXT PRIMARY KEY, due INTEGER)")
+    db.execute("CREATE TABLE IF NOT EXISTS images (id TEXT PRIMARY KEY, sha256 TEXT, size_bytes INTEGER)")
 
 
 class Stores:

@@ -18,7 +18,7 @@ from adapters.sqlite.rows import (
     tags_from_text,
     to_micros,
 )
-from adapters.sqlite.session import Row, Session
+from adapters.sqlite.session import Row, Session, one_write
 from adapters.sqlite.usage import MISCOUNTS, add_usage, count_usage, read_usage
 from application.ports import Estimate, Miscount, Posting, Standing
 from domain.image import Image
@@ -68,7 +68,7 @@ class SqliteRecordAudit:
     """
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
-        self._session = Session(path, timeout_s=busy_timeout_s)
+        self._writer = Session(path, timeout_s=busy_timeout_s)
 
     def __enter__(self) -> Self:
         """Return the audit; the block's end closes it."""
@@ -82,11 +82,11 @@ class SqliteRecordAudit:
 
     def close(self) -> None:
         """Close the file; every later call is Unavailable. May be repeated."""
-        self._session.close()
+        self._writer.close()
 
     def estimate(self) -> Estimate:
         """See RecordAudit.estimate. It is exact."""
-        [counts] = self._session.fetch("SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM postings)")
+        [counts] = self._writer.fetch("SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM postings)")
         return Estimate(*counts)
 
     def records(self, *, after: str | None = None) -> Iterator[tuple[str, Image]]:
@@ -96,7 +96,7 @@ class SqliteRecordAudit:
         near what was looked at before: by id, each would be at another end of the disk.
         """
         last = ("", 0, b"") if after is None else _from_position(after)
-        while batch := self._session.fetch(_RECORDS, (*last, _BATCH)):
+        while batch := self._writer.fetch(_RECORDS, (*last, _BATCH)):
             for image in map(image_from_row, batch):
                 last = _row_of_record(image)
                 yield _to_position(last), image
@@ -104,14 +104,14 @@ class SqliteRecordAudit:
     def postings(self, *, after: str | None = None) -> Iterator[tuple[str, Posting]]:
         """See RecordAudit.postings. In the order of the table; no transaction is open while the caller works."""
         last = ("", "", 0, b"") if after is None else _from_position(after)
-        while batch := self._session.fetch(_POSTINGS, (*last, _BATCH)):
+        while batch := self._writer.fetch(_POSTINGS, (*last, _BATCH)):
             for row in batch:
                 yield _to_position(row), _posting_from_row(row)
             last = batch[-1]
 
     def standing(self, image_id: ImageId) -> Standing:
         """See RecordAudit.standing."""
-        [(has_entry, *record)] = self._session.fetch(_STANDING, (image_id.bytes,))
+        [(has_entry, *record)] = self._writer.fetch(_STANDING, (image_id.bytes,))
         return Standing(None if record[0] is None else image_from_row(record), bool(has_entry))
 
     def unposted(self, image: Image) -> tuple[Tag, ...]:
@@ -119,55 +119,55 @@ class SqliteRecordAudit:
         if not image.tags:
             return ()
         statement = _COUNT_POSTED.format(", ".join("?" * len(image.tags)))
-        [(posted,)] = self._session.fetch(statement, (*_row_of_record(image), *image.tags))
+        [(posted,)] = self._writer.fetch(statement, (*_row_of_record(image), *image.tags))
         if posted == len(image.tags):
             return ()  # as it nearly always is, and four statements less
-        with self._session.transaction("DEFERRED") as db:
+        with self._writer.snapshot() as db:
             lacking = tuple(tag for tag in image.tags if not _is_there(db, _row_of(image, tag)))
             # Its record is read again only where something is amiss: in the same transaction, so of the same moment.
             return lacking if lacking and _record(db, image.image_id) == image else ()
 
     def is_dangling(self, posting: Posting) -> bool:
         """See RecordAudit.is_dangling."""
-        tags = self._session.fetch(_TAGS, _row_of_record(posting))
+        tags = self._writer.fetch(_TAGS, _row_of_record(posting))
         if any(posting.tag in tags_from_text(text) for (text,) in tags):
             return False  # as it nearly always is, and without the rest of the record
-        with self._session.transaction("DEFERRED") as db:
+        with self._writer.snapshot() as db:
             return not _is_called_for(db, posting) and _is_there(db, _to_row(posting))
 
-    def mend(self, posting: Posting) -> bool:
+    @one_write
+    def mend(self, db: sqlite3.Connection, posting: Posting) -> bool:
         """See RecordAudit.mend."""
-        with self._session.transaction("IMMEDIATE") as db:
-            statement = _ADD_POSTING if _is_called_for(db, posting) else _REMOVE_POSTING
-            return db.execute(statement, _to_row(posting)).rowcount > 0
+        statement = _ADD_POSTING if _is_called_for(db, posting) else _REMOVE_POSTING
+        return db.execute(statement, _to_row(posting)).rowcount > 0
 
     def miscounts(self) -> Iterator[Miscount]:
         """See RecordAudit.miscounts. All at one moment, and no more memory than for those that are wrong."""
-        for owner, images, size_bytes, actual_images, actual_bytes in self._session.fetch(MISCOUNTS):
+        for owner, images, size_bytes, actual_images, actual_bytes in self._writer.fetch(MISCOUNTS):
             recorded = Usage(images=images, size_bytes=size_bytes)
             actual = Usage(images=actual_images, size_bytes=actual_bytes)
             yield Miscount(str.__new__(UserId, owner), recorded, actual, revision=0)
 
-    def recount(self, miscount: Miscount) -> bool:
+    @one_write
+    def recount(self, db: sqlite3.Connection, miscount: Miscount) -> bool:
         """See RecordAudit.recount. Counted anew, whatever it was."""
-        with self._session.transaction("IMMEDIATE") as db:
-            wrong_by = count_usage(db, miscount.owner) - read_usage(db, miscount.owner)
-            add_usage(db, miscount.owner, wrong_by)
-            return wrong_by != Usage()
+        wrong_by = count_usage(db, miscount.owner) - read_usage(db, miscount.owner)
+        add_usage(db, miscount.owner, wrong_by)
+        return wrong_by != Usage()
 
-    def hold(self, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
+    @one_write
+    def hold(self, db: sqlite3.Connection, image_id: ImageId, *, claimant: UUID, until: datetime) -> bool:
         """See RecordAudit.hold."""
-        with self._session.transaction("IMMEDIATE") as db:
-            if _record(db, image_id) is not None or _has_entry(db, image_id):
-                return False
-            entry = audit_hold(image_id, claimant=claimant, until=until)
-            db.execute(_PUT_HOLD, (*entry_to_row(entry), claimant.bytes, to_micros(until)))
-            return True
+        if _record(db, image_id) is not None or _has_entry(db, image_id):
+            return False
+        entry = audit_hold(image_id, claimant=claimant, until=until)
+        db.execute(_PUT_HOLD, (*entry_to_row(entry), claimant.bytes, to_micros(until)))
+        return True
 
-    def release(self, image_id: ImageId, *, claimant: UUID) -> None:
+    @one_write
+    def release(self, db: sqlite3.Connection, image_id: ImageId, *, claimant: UUID) -> None:
         """See RecordAudit.release."""
-        with self._session.transaction("IMMEDIATE") as db:
-            db.execute(_FORGET, (image_id.bytes, claimant.bytes))
+        db.execute(_FORGET, (image_id.bytes, claimant.bytes))
 
 
 def _record(db: sqlite3.Connection, image_id: ImageId) -> Image | None:

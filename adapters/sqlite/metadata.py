@@ -30,7 +30,7 @@ from adapters.sqlite.rows import (
     to_micros,
 )
 from adapters.sqlite.schema import migrate
-from adapters.sqlite.session import Row, Session
+from adapters.sqlite.session import Row, Session, one_write
 from adapters.sqlite.usage import add_usage, read_usage
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
 from domain.errors import Conflict, NotFound, PreconditionFailed
@@ -119,8 +119,7 @@ class SqliteMetadata:
         self._known = KnownImages()
         self._writer = Session(path, timeout_s=busy_timeout_s)
         try:
-            with self._writer.transaction("IMMEDIATE") as db:
-                migrate(db)
+            self._writer.write(migrate)
             self._reader = Session(path, timeout_s=busy_timeout_s)
         except BaseException:
             self._writer.close()
@@ -141,39 +140,43 @@ class SqliteMetadata:
         self._reader.close()
         self._writer.close()
 
-    def reserve(self, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED) -> Image | None:
+    @one_write
+    def reserve(
+        self, db: sqlite3.Connection, reservation: Reservation, *, at: datetime, quota: Quota = UNLIMITED
+    ) -> Image | None:
         """See MetadataStore.reserve."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            more, row = reservation.usage, entry_to_row(reservation)
-            if not db.execute(_PUT_FIRST_ENTRY, (*row, reservation.image_id.bytes)).rowcount:
-                if (record := _record(db, reservation.image_id)) is not None:
-                    return record
-                if (held := _held(db, reservation.image_id)) is not None:
-                    check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
-                    more -= held.entry.usage
-                db.execute(_PUT_ENTRY, row)
-            if quota != UNLIMITED:
-                quota.admit(more, used=read_usage(db, reservation.owner))
-            add_usage(db, reservation.owner, more)
-            return None
+        more, row = reservation.usage, entry_to_row(reservation)
+        if not db.execute(_PUT_FIRST_ENTRY, (*row, reservation.image_id.bytes)).rowcount:
+            if (record := _record(db, reservation.image_id)) is not None:
+                return record
+            if (held := _held(db, reservation.image_id)) is not None:
+                check_takeover(held.entry, reservation, claimed=held.claimant is not None, at=at)
+                more -= held.entry.usage
+            db.execute(_PUT_ENTRY, row)
+        if quota != UNLIMITED:
+            quota.admit(more, used=read_usage(db, reservation.owner))
+        add_usage(db, reservation.owner, more)
+        return None
 
-    def abandon(self, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
+    @one_write
+    def abandon(self, db: sqlite3.Connection, image_id: ImageId, *, holder: UUID, due: datetime) -> None:
         """See MetadataStore.abandon."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            db.execute(_ABANDON_ENTRY, {"id": image_id.bytes, "holder": holder.bytes, "due": to_micros(due)})
+        db.execute(_ABANDON_ENTRY, {"id": image_id.bytes, "holder": holder.bytes, "due": to_micros(due)})
 
-    def commit(self, image: Image, *, holder: UUID) -> None:
+    @one_write
+    def commit(self, db: sqlite3.Connection, image: Image, *, holder: UUID) -> None:
         """See MetadataStore.commit."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            if not db.execute(_END_RESERVATION, (image.image_id.bytes, holder.bytes)).rowcount:
-                if _held(db, image.image_id) is None and _record(db, image.image_id) == image:
-                    return
-                raise Conflict("the upload lost its reservation")
-            self._known.forget(image.image_id)
-            _insert_record(db, image)
+        if not db.execute(_END_RESERVATION, (image.image_id.bytes, holder.bytes)).rowcount:
+            if _held(db, image.image_id) is None and _record(db, image.image_id) == image:
+                return
+            raise Conflict("the upload lost its reservation")
+        self._known.forget(image.image_id)
+        _insert_record(db, image)
 
+    @one_write
     def update(
         self,
+        db: sqlite3.Connection,
         owner: UserId,
         image_id: ImageId,
         change: Callable[[Image], Revision],
@@ -181,37 +184,43 @@ class SqliteMetadata:
         expected_version: int | None = None,
     ) -> Revision:
         """See MetadataStore.update. ``change`` is called once, with the file's write lock held."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            image = _owned(db, owner, image_id, expected_version)
-            revision = change(image)
-            if revision.event is not None:
-                _delete_record(db, image)
-                _insert_record(db, revision.image)
-            return revision
+        image = _owned(db, owner, image_id, expected_version)
+        revision = change(image)
+        if revision.event is not None:
+            _delete_record(db, image)
+            _insert_record(db, revision.image)
+        return revision
 
+    @one_write
     def trash(
-        self, owner: UserId, image_id: ImageId, *, at: datetime, due: datetime, expected_version: int | None = None
+        self,
+        db: sqlite3.Connection,
+        owner: UserId,
+        image_id: ImageId,
+        *,
+        at: datetime,
+        due: datetime,
+        expected_version: int | None = None,
     ) -> TrashedImage:
         """See MetadataStore.trash."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            image = _owned(db, owner, image_id, expected_version)
-            trashed = TrashedImage(image=image, deleted_at=at, due=due)
-            _delete_record(db, image)
-            db.execute(_PUT_ENTRY, entry_to_row(trashed))
-            return trashed
+        image = _owned(db, owner, image_id, expected_version)
+        trashed = TrashedImage(image=image, deleted_at=at, due=due)
+        _delete_record(db, image)
+        db.execute(_PUT_ENTRY, entry_to_row(trashed))
+        return trashed
 
-    def restore(self, owner: UserId, image_id: ImageId, *, at: datetime) -> TrashedImage:
+    @one_write
+    def restore(self, db: sqlite3.Connection, owner: UserId, image_id: ImageId, *, at: datetime) -> TrashedImage:
         """See MetadataStore.restore."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            row = db.execute(_OWN_ENTRY, (image_id.bytes, owner)).fetchone()
-            held = None if row is None else held_from_row(row)
-            if held is None or held.claimant is not None or not isinstance(held.entry, TrashedImage):
-                raise NotFound
-            if not held.entry.can_be_restored(at=at):
-                raise NotFound
-            db.execute(_DELETE_ENTRY, (image_id.bytes,))
-            _insert_record(db, held.entry.image)
-            return held.entry
+        row = db.execute(_OWN_ENTRY, (image_id.bytes, owner)).fetchone()
+        held = None if row is None else held_from_row(row)
+        if held is None or held.claimant is not None or not isinstance(held.entry, TrashedImage):
+            raise NotFound
+        if not held.entry.can_be_restored(at=at):
+            raise NotFound
+        db.execute(_DELETE_ENTRY, (image_id.bytes,))
+        _insert_record(db, held.entry.image)
+        return held.entry
 
     def due(self, at: datetime) -> Iterator[ImageId]:
         """See MetadataStore.due. No transaction is open while the caller works on an id."""
@@ -220,24 +229,26 @@ class SqliteMetadata:
             yield from (UUID(bytes=id_bytes) for _, id_bytes in batch)
             last = batch[-1]
 
-    def claim(self, image_id: ImageId, *, claimant: UUID, at: datetime, until: datetime) -> ReclaimEntry | None:
+    @one_write
+    def claim(
+        self, db: sqlite3.Connection, image_id: ImageId, *, claimant: UUID, at: datetime, until: datetime
+    ) -> ReclaimEntry | None:
         """See MetadataStore.claim."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            held = _held(db, image_id)
-            if held is None or held.entry.due > at:
-                return None
-            if held.claimed_until is not None and held.claimed_until > at:
-                return None
-            db.execute(_CLAIM_ENTRY, (claimant.bytes, to_micros(until), image_id.bytes))
-            return held.entry
+        held = _held(db, image_id)
+        if held is None or held.entry.due > at:
+            return None
+        if held.claimed_until is not None and held.claimed_until > at:
+            return None
+        db.execute(_CLAIM_ENTRY, (claimant.bytes, to_micros(until), image_id.bytes))
+        return held.entry
 
-    def forget(self, image_id: ImageId, *, claimant: UUID) -> None:
+    @one_write
+    def forget(self, db: sqlite3.Connection, image_id: ImageId, *, claimant: UUID) -> None:
         """See MetadataStore.forget."""
-        with self._writer.transaction("IMMEDIATE") as db:
-            held = _held(db, image_id)
-            if held is not None and held.claimant == claimant:
-                db.execute(_DELETE_ENTRY, (image_id.bytes,))
-                add_usage(db, held.entry.owner, Usage() - held.entry.usage)
+        held = _held(db, image_id)
+        if held is not None and held.claimant == claimant:
+            db.execute(_DELETE_ENTRY, (image_id.bytes,))
+            add_usage(db, held.entry.owner, Usage() - held.entry.usage)
 
     def get(self, owner: UserId, image_id: ImageId) -> Image:
         """See MetadataReader.get."""
@@ -263,7 +274,7 @@ class SqliteMetadata:
 
     def usage(self, owner: UserId) -> Usage:
         """See MetadataReader.usage."""
-        with self._reader.transaction("DEFERRED") as db:
+        with self._reader.snapshot() as db:
             return read_usage(db, owner)
 
     def ping(self) -> None:
@@ -272,12 +283,12 @@ class SqliteMetadata:
 
     def backup_to(self, path: Path) -> None:
         """Copy the catalog, as it is at one moment, to a file that is not there yet. Others may go on writing."""
-        with self._reader.transaction("DEFERRED") as db, closing(sqlite3.connect(path)) as copy:
+        with self._reader.snapshot() as db, closing(sqlite3.connect(path)) as copy:
             db.backup(copy)
 
     def holds(self, image: Image) -> bool:
         """Tell whether this very upload can still be read or restored, or its sweeper has at least not come yet."""
-        with self._reader.transaction("DEFERRED") as db:
+        with self._reader.snapshot() as db:
             current, held = _record(db, image.image_id), _held(db, image.image_id)
         if current is None and held is not None and held.claimant is None and isinstance(held.entry, TrashedImage):
             current = held.entry.image
@@ -295,7 +306,7 @@ class SqliteMetadata:
             case ByTags(tags, "any"):
                 return self._page(*_page_by_any(owner, tags, below, limit))
             case ByTags(tags):
-                with self._reader.transaction("DEFERRED") as db:
+                with self._reader.snapshot() as db:
                     places = islice(places_with_all(db, owner, tags, below), limit)
                     rows = [db.execute(_RECORD_BY_KEY, (owner, *place)).fetchone() for place in places]
                 return tuple(map(image_from_row, rows))

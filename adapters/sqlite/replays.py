@@ -1,5 +1,6 @@
 """What was signed for one use, and has been used. The workers of one machine share the file."""
 
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +25,23 @@ class SqliteReplays:
         """Open the file, and make it if it is not there; its folder is."""
         self._now = now
         self._session = Session(path, timeout_s=timeout_s)
-        with self._session.transaction("IMMEDIATE") as connection:
-            connection.execute(_TABLE)
-            connection.execute(_INDEX)
+        self._session.write(_make_table)
         self._session.fetch(f"PRAGMA max_page_count = {_PAGES_MAX}")
 
     def is_first(self, digest: bytes, *, until_s: float) -> bool:
         """Say whether a digest is new, and remember it until then (seconds since the epoch). One of many hears yes."""
-        with self._session.transaction("IMMEDIATE") as connection:
-            connection.execute(_FORGET, (self._now(),))
-            return connection.execute(_REMEMBER, (digest, until_s)).rowcount == 1
+
+        def remember(db: sqlite3.Connection) -> bool:
+            db.execute(_FORGET, (self._now(),))
+            return db.execute(_REMEMBER, (digest, until_s)).rowcount == 1
+
+        return self._session.write(remember)
 
     def close(self) -> None:
         """Let go of the file. May be repeated."""
         self._session.close()
+
+
+def _make_table(db: sqlite3.Connection) -> None:
+    db.execute(_TABLE)
+    db.execute(_INDEX)

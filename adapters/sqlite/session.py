@@ -5,15 +5,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import update_wrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import Unavailable
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Row = tuple[Any, ...]
 
 _PRAGMAS = (
@@ -29,17 +32,46 @@ _OPENING = threading.Lock()
 _PRIMARY_CODE = 0xFF  # the rest tells the kind of a kind (https://www.sqlite.org/rescode.html)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class _Group:
     """Blocks that wrote one after another, and are committed together."""
 
-    ended: threading.Event = field(default_factory=threading.Event)
     committed: bool = False
-    error: sqlite3.Error | None = None
+    error: BaseException | None = None
+
+
+class _Block(Generic[R]):
+    """A piece of work on the connection, and how it ended."""
+
+    __slots__ = ("_error", "_result", "group", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], R]) -> None:
+        self.work = work
+        self.group: _Group | None = None
+        self._result: R
+        self._error: Exception | None = None
+
+    def run(self, connection: sqlite3.Connection) -> bool:
+        """Do the work; return False if it raised."""
+        try:
+            self._result = self.work(connection)
+        except Exception as error:  # noqa: BLE001 (it is raised by `outcome`, to whom the work belongs)
+            self._error = error
+            return False
+        return True
+
+    def outcome(self) -> R:
+        """Return or raise what came of it."""
+        error, self._error = self._error, None  # its trace leads back here: a circle, which only a collection would end
+        if isinstance(error, sqlite3.Error):
+            raise Unavailable("the catalog failed") from error
+        if error is not None:
+            raise error
+        return self._result
 
 
 class Session:
-    """One kept connection behind a lock. No transaction outlives the blocks it was opened for.
+    """One kept connection behind a lock. No transaction outlives the call it was opened for.
 
     Whatever sqlite3 raises, a closed session included, leaves as Unavailable from the cause, and so does waiting for
     other processes or for the other threads longer than ``timeout_s`` each.
@@ -47,9 +79,8 @@ class Session:
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
         """Open the file, and make it if it is not there; its folder is."""
-        self._turns = Turns()
+        self._turns = Turns[_Block[Any]]()
         self._timeout_s = timeout_s
-        self._group: _Group | None = None
         try:
             self._connection = _connect(path, timeout_s)
             try:
@@ -63,127 +94,115 @@ class Session:
     def fetch(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
         """Return all the rows of one statement, which is its own transaction."""
         with self._alone() as connection:
-            self._end_group()
             return connection.execute(statement, parameters).fetchall()
 
-    def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> AbstractContextManager[sqlite3.Connection]:
-        """Run a block as one transaction: committed when the block ends, rolled back when it raises.
-
-        ``DEFERRED`` is for reading, from one snapshot. ``IMMEDIATE`` is for writing: it takes the file's one write
-        lock before anything is read, so that nothing read in the block is stale when the block writes.
-
-        Blocks that come to write while a commit waits for the disk are committed together by the next one. Each ends
-        when that is done, and fails if it fails; one that raises undoes what it did, and nothing of the others.
-        """
-        return self._grouped() if mode == "IMMEDIATE" else self._snapshot()
-
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read in a block, all of it as it is at one moment."""
         with self._alone() as connection:
-            self._end_group()
             try:
                 connection.execute("BEGIN DEFERRED")
                 yield connection
             finally:
                 connection.rollback()
 
+    def write(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Do the work as one transaction: committed when it returns, rolled back when it raises.
+
+        It has the file's one write lock before it reads anything, so nothing that it reads is stale when it writes.
+
+        Whoever writes does the work of those who wait, too, in his thread, and commits all of it at once. Each of them
+        fails if that fails; one that raises undoes what it did, and nothing of the others.
+        """
+        block = _Block(work)
+        if self._turns.take(self._timeout_s, block):
+            self._lead(block)
+        elif block.group is None:
+            raise Unavailable("the catalog is busy")
+        elif not block.group.committed:
+            # Nor is anybody told of his own error: it may come of what another did, which is undone.
+            raise Unavailable("the catalog failed") from block.group.error
+        return block.outcome()
+
     def close(self) -> None:
         """Close the connection, once whoever uses it is done. May be repeated."""
         self._turns.take()
         try:
-            self._end_group()
             self._connection.close()
             self._file_turns.close()
         finally:
             self._turns.give()
 
-    @contextmanager
-    def _grouped(self) -> Iterator[sqlite3.Connection]:
-        # The first block of a group begins its transaction, lets those go first who are waiting already, and commits
-        # what they all did. One that joins may have read what is never committed; so it isn't told how it ended, be it
-        # by an error, before that is known.
-        group: _Group | None = None
-        leads = False
+    def _lead(self, block: _Block[Any]) -> None:
+        """Run a block, and those of whoever waits behind it, in one transaction. The turn is ours, and ends."""
+        woken: list[Callable[[], None]] = []
         try:
-            with self._alone() as connection:
-                leads = self._group is None
-                group = self._joined(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    if leads:
-                        group = None
-                    self._undo(connection, leads=leads)
-                    raise
+            self._take_file_turn()
+            try:
+                self._run_together(block, woken)
+            finally:
+                # Nothing stays open, whatever happened; behind a commit this does nothing.
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                self._file_turns.give()
         finally:
-            if group is not None:
-                self._settle(group, leads=leads)
+            self._turns.give()
+            for wake in woken:
+                wake()
 
-    def _joined(self, connection: sqlite3.Connection) -> _Group:
-        if self._group is None:
-            return self._begun(connection)
-        connection.execute("SAVEPOINT block")
-        return self._group
-
-    def _begun(self, connection: sqlite3.Connection) -> _Group:
+    def _take_file_turn(self) -> None:
         try:
             has_turn = self._file_turns.take(self._timeout_s)
         except OSError as error:
             raise Unavailable("the catalog can't be locked") from error
         if not has_turn:
             raise Unavailable("the catalog is busy")
-        group = self._group = _Group()
+
+    def _run_together(self, block: _Block[Any], woken: list[Callable[[], None]]) -> None:
+        group = _Group()
         try:
             # It may have to wait all the same: programs that know nothing of turns may write too.
-            connection.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            # After Ctrl-C it may have begun.
-            self._end_group(connection.rollback)
-            raise
-        return group
-
-    def _undo(self, connection: sqlite3.Connection, *, leads: bool) -> None:
-        """Undo a block. Where that can't be done alone, as after some failures, the group is undone, and fails."""
-        if not leads and connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK TO block")
-                connection.execute("RELEASE block")
+            self._connection.execute("BEGIN IMMEDIATE")
+            if not block.run(self._connection):
                 return
-        self._end_group(connection.rollback)
-
-    def _settle(self, group: _Group, *, leads: bool) -> None:
-        """Wait until the group has ended; raise Unavailable if it failed."""
-        # Whoever leads ends it. The others do if that takes too long, for the one who leads may have been interrupted.
-        if not leads:
-            group.ended.wait(self._timeout_s)
-        while not group.ended.is_set():
-            self._turns.take()
-            try:
-                self._end_group()
-            finally:
-                self._turns.give()
-        if not group.committed:
-            raise Unavailable("the catalog failed") from group.error
-
-    def _end_group(self, end: Callable[[], None] | None = None) -> None:
-        """Commit what is open, or end it in another way. The turn is ours."""
-        group, self._group = self._group, None
-        if group is None:
-            return
-        try:
-            (end or self._connection.commit)()
-            group.committed = end is None
-        except sqlite3.Error as error:
+            while (errand := self._turns.next_errand()) is not None:
+                other, wake = errand
+                woken.append(wake)
+                self._join(other, group)
+            self._connection.commit()
+            group.committed = True
+        except BaseException as error:
             group.error = error
-        finally:
-            # Nothing stays open, whatever happened; behind a commit this does nothing.
-            with suppress(sqlite3.Error):
-                self._connection.rollback()
-            group.ended.set()
-            self._file_turns.give()
+            if isinstance(error, sqlite3.Error):
+                raise Unavailable("the catalog failed") from error
+            raise
+
+    def _join(self, block: _Block[Any], group: _Group) -> None:
+        """Run another's block within the transaction. Raise if it can't be undone alone, as after some failures."""
+        block.group = group
+        self._connection.execute("SAVEPOINT block")
+        if not block.run(self._connection):
+            self._connection.execute("ROLLBACK TO block")
+            self._connection.execute("RELEASE block")
 
     def _alone(self) -> "_Alone":
         return _Alone(self._connection, self._turns, self._timeout_s)
+
+
+class _Writing(Protocol):
+    _writer: Session
+
+
+W = TypeVar("W", bound=_Writing)
+
+
+def one_write(method: Callable[Concatenate[W, sqlite3.Connection, P], R]) -> Callable[Concatenate[W, P], R]:
+    """Make a method one write of its object's session. What it is given beside its arguments is the connection."""
+
+    def write(self: W, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._writer.write(lambda db: method(self, db, *args, **kwargs))
+
+    return update_wrapper(write, method)
 
 
 @dataclass(slots=True)
@@ -191,7 +210,7 @@ class _Alone:
     """A block that has the connection to itself. A class because a generator costs twice what its own work does."""
 
     connection: sqlite3.Connection
-    turns: Turns
+    turns: Turns[Any]
     timeout_s: float
 
     def __enter__(self) -> sqlite3.Connection:

@@ -6,53 +6,103 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 # The same however long somebody has waited: who looks less often later on is overtaken by those who have just come. Of
 # four processes that write all the time, one write in a hundred saw 40 of the others' pass; this way it is 12.
 _LOOK_EVERY_S = 0.0005
 _CLOSED = -1
+E = TypeVar("E")
 
 
-class Turns:
-    """One at a time, in the order of asking. Python's own lock goes to whoever asks at the right moment."""
+class _Waiter(Generic[E]):
+    """Somebody who waits for the turn, or until whoever has it has done the errand."""
+
+    __slots__ = ("_gate", "errand", "has_turn")
+
+    def __init__(self, errand: E | None) -> None:
+        self.errand = errand
+        self.has_turn = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return False if it took longer."""
+        return self._gate.acquire(timeout=timeout_s)
+
+    def wake(self) -> None:
+        """End the wait."""
+        self._gate.release()
+
+
+class Turns(Generic[E]):
+    """One at a time, in the order of asking. Python's own lock goes to whoever asks at the right moment.
+
+    Who waits may leave an errand. Whoever has the turn may do it within his own, so that a thread which only has
+    something done is woken once, when it is done, and the turn changes hands less often.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._taken = False
-        self._waiting = deque[threading.Lock]()
+        self._waiting = deque[_Waiter[E]]()
 
-    def take(self, timeout_s: float = -1) -> bool:
-        """Wait for the turn, for ever without a time-out; return False if it did not come in time."""
+    def take(self, timeout_s: float = -1, errand: E | None = None) -> bool:
+        """Wait for the turn, for ever without a time-out; return False if it did not come in time.
+
+        Also False if another has taken the errand over. Then this waits until it is done, or whoever took it was
+        interrupted.
+        """
         with self._mutex:
             if not self._taken:
                 self._taken = True
                 return True
-            gate = threading.Lock()
-            gate.acquire()
-            self._waiting.append(gate)
+            waiter = _Waiter(errand)
+            self._waiting.append(waiter)
         try:
-            if gate.acquire(timeout=timeout_s):
-                return True
+            if not waiter.wait(timeout_s) and not self._left(waiter):
+                while not (waiter.wait(timeout_s) or self._is_lost(timeout_s)):
+                    pass
         except BaseException:  # Ctrl-C
-            if not self._left(gate):
+            if not self._left(waiter) and waiter.has_turn:
                 self.give()
             raise
-        return not self._left(gate)
+        return waiter.has_turn
 
-    def _left(self, gate: threading.Lock) -> bool:
-        """Leave the queue; return False if the turn was handed over just now."""
+    def _is_lost(self, timeout_s: float) -> bool:
+        """Tell whether whoever took the errand over was interrupted: then the turn is free, and nobody will wake us."""
+        if not self.take(timeout_s):
+            return False
+        self.give()
+        return True
+
+    def _left(self, waiter: _Waiter[E]) -> bool:
+        """Leave the queue; return False if the turn was handed over just now, or the errand taken."""
         with self._mutex:
-            if gate in self._waiting:
-                self._waiting.remove(gate)
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
                 return True
             return False
+
+    def next_errand(self) -> tuple[E, Callable[[], None]] | None:
+        """Take over what the next in the queue wants done, and what is to be called when it is. The turn is ours.
+
+        That wakes him, so it comes behind the end of the turn.
+        """
+        with self._mutex:
+            if not self._waiting or (errand := self._waiting[0].errand) is None:
+                return None
+            return errand, self._waiting.popleft().wake
 
     def give(self) -> None:
         """End the turn: the next one's begins."""
         with self._mutex:
             if self._waiting:
-                self._waiting.popleft().release()
+                waiter = self._waiting.popleft()
+                waiter.has_turn = True
+                waiter.wake()
             else:
                 self._taken = False
 

@@ -285,13 +285,12 @@ class TestFailures:
     def test_an_error_in_the_middle_of_a_transaction_leaves_nothing_of_it(self, catalog: SqliteMetadata) -> None:
         image = stored(catalog, an_image())
 
-        def fail_late() -> None:
-            with catalog._writer.transaction("IMMEDIATE") as db:
-                db.execute("DELETE FROM images")
-                raise NotFound
+        def fail_late(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM images")
+            raise NotFound
 
         with pytest.raises(NotFound):
-            fail_late()
+            catalog._writer.write(fail_late)
         assert catalog.get(ANN, image.image_id) == image
         assert not catalog._writer._connection.in_transaction
 

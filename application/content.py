@@ -2,20 +2,30 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
 _CHUNK_BYTES = 256 * 1024
 
 
 class HashedBytes(io.BytesIO):
-    """Bytes in memory, with the SHA-256 that they had when they were taken: a store need not hash them once more."""
+    """Bytes in memory that are hashed once, when somebody first asks: a store need not do it again.
+
+    So whoever runs the upload pays for it, and not the event loop that took the bytes in.
+    """
 
     def __init__(self, data: bytes) -> None:
-        """Take the bytes, and hash them. ``data`` and ``sha256`` stay as they are, whatever is done to the stream."""
+        """Take the bytes. ``data`` stays as it is, whatever is done to the stream."""
         super().__init__(data)
         self.data = data
-        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._sha256: str | None = None
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the data, in hex."""
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).hexdigest()
+        return self._sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,12 @@ class Content:
 
     stream: BinaryIO
     size_bytes: int
-    sha256: str
+    _sha256: Callable[[], str] = field(compare=False, repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """Of bytes in memory it is computed when somebody first asks."""
+        return self._sha256()
 
     @classmethod
     def of(cls, source: bytes | BinaryIO) -> Self:
@@ -38,4 +53,4 @@ class Content:
             digest.update(chunk)
             size_bytes += len(chunk)
         source.seek(0)
-        return cls(source, size_bytes, digest.hexdigest())
+        return cls(source, size_bytes, digest.hexdigest)

@@ -107,7 +107,7 @@ class Stores:
             size_bytes=len(content),
             width=1,
             height=1,
-            sha256=stream.sha256,
+            sha256=stream.sha256(),
             created_at=now,
             updated_at=now,
         )

@@ -282,7 +282,7 @@ class FilesystemObjects:
 
     def _receive(self, descriptor: int, content: BinaryIO, target: StoredObject) -> None:
         if isinstance(content, HashedBytes) and content.tell() == 0:
-            size_bytes, sha256 = len(content.data), content.sha256
+            size_bytes, sha256 = len(content.data), content.sha256()
             self._disk.write_all(descriptor, content.data)
         else:
             digest, size_bytes = hashlib.sha256(), 0

@@ -210,7 +210,7 @@ class _Spool:
             return Content.of(self._taken())
         await self.flush()
         self._file.seek(0)
-        return Content(self._file, self.size_bytes, self._digest.hexdigest())
+        return Content(self._file, self.size_bytes, self._digest.hexdigest)
 
     def _taken(self) -> bytes:
         batch = b"".join(self._pending)

@@ -26,6 +26,21 @@ def test_a_file_is_measured_from_its_start_wherever_it_stands_and_stays_open() -
     assert file.tell() == 0
 
 
+def test_bytes_are_hashed_once_and_only_if_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def sha256(data: bytes) -> object:
+        hashed.append(data)
+        return real(data)
+
+    real = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", sha256)
+    content = Content.of(b"jpeg")
+    assert hashed == []
+    assert content.sha256 == content.sha256 == real(b"jpeg").hexdigest()
+    assert hashed == [b"jpeg"]
+
+
 @pytest.mark.parametrize("size_bytes", [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3 * 256 * 1024])
 def test_long_content_is_measured_in_bounded_reads(size_bytes: int) -> None:
     class Careful(io.BytesIO):

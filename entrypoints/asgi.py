@@ -43,7 +43,6 @@ def create() -> Edge:
     """Return the application that the environment describes. Called once in each worker, before its loop runs."""
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
-    set_asyncio_executor(ThreadPoolExecutor(settings.threads, thread_name_prefix="calotype"))
     container = Container(settings=settings)
     metrics = container.metrics()
     container.middleware.add_args(metrics)
@@ -56,13 +55,18 @@ def create() -> Edge:
 def create_application(container: Container, settings: Settings) -> Edge:
     """Return the application over the container's objects."""
     bus, stores, metrics = container.bus(), container.stores(), container.metrics()
+    threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="calotype")
+    set_asyncio_executor(threads)  # for all else that blocks
     identity = open_identity(settings)
     limiting = open_limiting(settings, fell_back=metrics.rate_limit_fallbacks.inc)
     throttle = None if limiting is None else limiting.throttle
     authenticator = identity.authenticator
     context = Context(
         bus=AsyncBus(
-            bus, reads_inline=stores.reads_inline, most_calls=settings.threads * (1 + _WAITING_CALLS_A_THREAD)
+            bus,
+            threads,
+            reads_inline=stores.reads_inline,
+            most_calls=settings.threads * (1 + _WAITING_CALLS_A_THREAD),
         ),
         documents=Documents(
             lambda image, disposition: stores.objects.signed_url(

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from threading import Event
 
 import pytest
@@ -14,13 +15,12 @@ from tests.waiting import PATIENCE_S
 
 def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
     """Ask for a call while the only thread is busy; return the calls that were made."""
-    bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, longest_wait_s=longest_wait_s)
+    pool = ThreadPoolExecutor(1)
+    bus = AsyncBus(Bus(commands={}, queries={}), pool, reads_inline=False, longest_wait_s=longest_wait_s)
     made: list[str] = []
 
     async def ask() -> None:
         over = Event()
-        pool = ThreadPoolExecutor(1)
-        asyncio.get_running_loop().set_default_executor(pool)
         pool.submit(over.wait)
         waiting = asyncio.create_task(bus.read(made.append, "call"))
         await asyncio.sleep(0)  # the call stands in the queue now
@@ -45,10 +45,9 @@ def test_a_call_that_no_thread_was_free_for_in_time_is_not_made() -> None:
 
 def test_a_call_behind_too_many_others_is_refused_at_once_and_reads_inline_are_not() -> None:
     async def ask() -> None:
-        over = Event()
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, most_calls=3, longest_wait_s=PATIENCE_S)
-        inline = AsyncBus(Bus(commands={}, queries={}), reads_inline=True, most_calls=0)
+        over, pool = Event(), ThreadPoolExecutor(1)
+        bus = AsyncBus(Bus(commands={}, queries={}), pool, reads_inline=False, most_calls=3, longest_wait_s=PATIENCE_S)
+        inline = AsyncBus(Bus(commands={}, queries={}), pool, reads_inline=True, most_calls=0)
         waiting = [asyncio.create_task(bus.read(over.wait)) for _ in range(3)]
         await asyncio.sleep(0)
         for _ in range(2):
@@ -69,11 +68,64 @@ def test_a_call_behind_too_many_others_is_refused_at_once_and_reads_inline_are_n
 
 
 def test_a_call_that_fails_gives_its_place_back() -> None:
-    bus = AsyncBus(Bus(commands={}, queries={}), reads_inline=False, most_calls=1)
+    bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False, most_calls=1)
 
     async def ask() -> None:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
                 await bus.read(divmod, 1, 0)
+
+    asyncio.run(ask())
+
+
+def test_a_call_whose_asker_has_left_the_queue_is_not_made() -> None:
+    made: list[str] = []
+
+    async def ask() -> None:
+        over, pool = Event(), ThreadPoolExecutor(1)
+        bus = AsyncBus(Bus(commands={}, queries={}), pool, reads_inline=False, longest_wait_s=PATIENCE_S)
+        pool.submit(over.wait)
+        waiting = asyncio.create_task(bus.read(made.append, "call"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        over.set()
+        assert await bus.read(made.copy) == []  # it came behind the other
+
+    asyncio.run(ask())
+    assert made == []
+
+
+def test_a_call_that_ends_behind_its_asker_disturbs_nobody() -> None:
+    async def ask() -> None:
+        begun, over = Event(), Event()
+        bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False)
+
+        def call() -> None:
+            begun.set()
+            over.wait(PATIENCE_S)
+
+        raised: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        asking = asyncio.create_task(bus.read(call))
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        over.set()
+        assert await bus.read(over.is_set) is True  # so the other has told that it has ended
+        assert raised == []
+
+    asyncio.run(ask())
+
+
+def test_a_call_sees_the_context_in_which_it_was_asked_for() -> None:
+    who = ContextVar("who", default="nobody")
+
+    async def ask() -> None:
+        bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False)
+        who.set("ada")
+        assert await bus.read(who.get) == "ada"
 
     asyncio.run(ask())

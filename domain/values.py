@@ -27,8 +27,14 @@ ImageId = UUID
 _USER_ID = re.compile(rf"[A-Za-z0-9._@:|-]{{1,{USER_ID_MAX_CHARS}}}")
 _IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX_CHARS}}}")
 
+_CONTROL = r"\x00-\x1f\x7f-\x9f"  # Unicode's category Cc
+_CONTROLS = re.compile(f"[{_CONTROL}]")
 # Marks that reorder the text around them: they let `gpj.exe` show as `exe.jpg` (Unicode TR 36, section 2.1).
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI_CONTROL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+# Unicode 23.7. XML, which S3 speaks, can't carry all of them.
+_NONCHARACTER = r"\ufdd0-\ufdef" + "".join(rf"\U{plane:04x}fffe\U{plane:04x}ffff" for plane in range(17))
+# Those, surrogates, and the separators of lines and paragraphs.
+_UNPRINTABLE = re.compile(rf"[{_CONTROL}{_BIDI_CONTROL}{_NONCHARACTER}\ud800-\udfff\u2028\u2029]")
 # Device names that Windows keeps for itself, with any extension.
 _RESERVED_STEM = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 _NAMELESS = "image"
@@ -56,7 +62,7 @@ class Title(str):
         text = _normal("title", raw).strip()
         if not 1 <= len(text) <= TITLE_MAX_CHARS:
             raise Invalid("title", f"must have 1-{TITLE_MAX_CHARS} characters")
-        if any(unicodedata.category(char) == "Cc" for char in text):
+        if _CONTROLS.search(text):
             raise Invalid("title", "must not contain control characters")
         return super().__new__(cls, text)
 
@@ -120,7 +126,7 @@ class Filename(str):
     def __new__(cls, raw: str) -> Self:
         """Clean the name; any string gives a filename."""
         last = raw.replace("\\", "/").rpartition("/")[2]
-        text = _cut(_without_tail("".join(char for char in last if not _is_unprintable(char)).lstrip()))
+        text = _cut(_without_tail(_UNPRINTABLE.sub("", last).lstrip()))
         # Only the name that is left can tell: a cut may bring a reserved one to light.
         stem, dot, suffix = text.partition(".")
         if _RESERVED_STEM.fullmatch(stem.strip()):
@@ -207,12 +213,6 @@ def _normal(field: str, raw: object) -> str:
     except UnicodeEncodeError as error:
         raise Invalid(field, "must be valid Unicode") from error
     return unicodedata.normalize("NFC", raw)
-
-
-def _is_unprintable(char: str) -> bool:
-    # The noncharacters (Unicode 23.7) are unprintable too, and XML, which S3 speaks, can't carry all of them.
-    is_noncharacter = ord(char) & 0xFFFE == 0xFFFE or "\ufdd0" <= char <= "\ufdef"  # noqa: PLR2004
-    return is_noncharacter or char in _BIDI_CONTROLS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 def _cut(name: str) -> str:

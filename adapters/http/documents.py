@@ -119,6 +119,10 @@ class Documents:
         """Return the `ImageDocument` of an image with a fresh presigned URL."""
         return self._encoded(image, self.sign(image, "inline"))
 
+    def new(self, image: Image) -> msgspec.Raw:
+        """Return the same of an image that has just been made, and don't keep it: fewer ask again than are listed."""
+        return _encoded(image, self.sign(image, "inline"))
+
     def page(self, page: ImagePage) -> msgspec.Struct:
         """Return the `PageDocument` of a page."""
         return _EncodedPage(items=[self.image(image) for image in page.images], next_cursor=page.next_cursor)

@@ -5,7 +5,6 @@ import contextlib
 import random
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -250,4 +249,4 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value).decode("ascii")
     # No secret. Asking the kernel for random bytes would let go of the interpreter lock, and wait for it again.
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+    return f"{random.getrandbits(128):032x}"

@@ -1,7 +1,6 @@
 """A bound on what all inspections of a process may work on at a time."""
 
 import threading
-from collections import Counter
 from typing import BinaryIO, Protocol
 
 from application.ports import Inspection
@@ -31,19 +30,24 @@ class BoundedInspector:
         """Begin with nothing under inspection."""
         self._inspector = inspector
         self._most_bytes = most_bytes
-        self._bytes: Counter[UserId] = Counter()
+        self._bytes = 0
+        self._bytes_of: dict[UserId, int] = {}
         self._lock = threading.Lock()
 
     def inspect(self, content: BinaryIO, *, limits: Limits, owner: UserId) -> Inspection:
         """See ImageInspector.inspect; raises Overloaded when there is no room."""
         size_bytes = content.seek(0, 2)
         with self._lock:
-            for taken, most in ((self._bytes.total(), self._most_bytes), (self._bytes[owner], self._most_bytes // 2)):
+            own_bytes = self._bytes_of.get(owner, 0)
+            for taken, most in ((self._bytes, self._most_bytes), (own_bytes, self._most_bytes // 2)):
                 if taken and taken + size_bytes > most:
                     raise Overloaded("too much is being inspected")
-            self._bytes[owner] += size_bytes
+            self._bytes += size_bytes
+            self._bytes_of[owner] = own_bytes + size_bytes
         try:
             return self._inspector.inspect(content, limits=limits)
         finally:
             with self._lock:
-                self._bytes -= Counter({owner: size_bytes})  # forgets an owner who has none left
+                self._bytes -= size_bytes
+                if own_bytes := self._bytes_of.pop(owner, 0) - size_bytes:
+                    self._bytes_of[owner] = own_bytes

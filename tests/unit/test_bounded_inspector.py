@@ -79,6 +79,7 @@ def test_one_owner_gets_half_of_the_room_and_leaves_the_rest_to_the_others() -> 
         slow.over.set()
         assert first.result() == second.result() == FOUND
     assert not bounded._bytes
+    assert not bounded._bytes_of
 
 
 def test_room_comes_back_when_an_inspection_fails() -> None:

@@ -68,7 +68,7 @@ async def upload(request: Request[Any, Any, Any], owner: UserId, context: Contex
     headers = [("Location", f"{context.public_path}{PATH}/{uploaded.image.image_id}"), _version_tag(uploaded.image)]
     if uploaded.replayed:
         headers.append(("Idempotent-Replayed", "true"))
-    return json_reply(context.documents.image(uploaded.image), status=201, headers=headers)
+    return json_reply(context.documents.new(uploaded.image), status=201, headers=headers)
 
 
 @route("/", http_method=_READ)

@@ -35,7 +35,7 @@ from entrypoints.settings import Settings, load_settings
 _log = structlog.get_logger("calotype.sweeper")
 # At 10 ms a call, those who wait last wait for 0.15 seconds.
 _WAITING_CALLS_A_THREAD = 15
-_COUNT_EVERY_S = 0.25
+_COUNT_EVERY_S = 1
 _LAST_SWEEP_S = 3  # of the seconds that a worker has to end
 
 

@@ -62,12 +62,15 @@ class _Block(Generic[R]):
 
     def outcome(self) -> R:
         """Return or raise what came of it."""
-        error, self._error = self._error, None  # its trace leads back here: a circle, which only a collection would end
-        if isinstance(error, sqlite3.Error):
-            raise Unavailable("the catalog failed") from error
-        if error is not None:
-            raise error
-        return self._result
+        error, self._error = self._error, None
+        try:
+            if isinstance(error, sqlite3.Error):
+                raise Unavailable("the catalog failed") from error
+            if error is not None:
+                raise error
+            return self._result
+        finally:
+            del error  # its trace leads back here: a circle, which only a collection would end
 
 
 class Session:

@@ -1,37 +1,55 @@
 """Writes of several threads on one connection: one commit for those that wait for it, each alone in what it does."""
 
 import fcntl
+import gc
+import itertools
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from adapters.sqlite.session import Session
+from adapters.sqlite.session import Session, _Block, one_write
 from adapters.sqlite.turns import FileTurns, Turns
 from domain.errors import NotFound, Unavailable
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
-Block = Callable[[sqlite3.Connection], None]
+Block = Callable[[sqlite3.Connection], object]
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    opened = Session(tmp_path / "catalog.sqlite3", timeout_s=30)
-    opened.fetch("CREATE TABLE parents (name TEXT PRIMARY KEY)")
-    opened.fetch(
-        "CREATE TABLE told (name TEXT PRIMARY KEY, parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)"
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite3"
+
+
+@pytest.fixture
+def session(path: Path) -> Iterator[Session]:
+    with opened(path, timeout_s=PATIENCE_S) as session:
+        yield session
+
+
+@contextmanager
+def opened(path: Path, *, timeout_s: float) -> Iterator[Session]:
+    session = Session(path, timeout_s=timeout_s)
+    session.fetch("CREATE TABLE IF NOT EXISTS parents (name TEXT PRIMARY KEY)")
+    session.fetch(
+        "CREATE TABLE IF NOT EXISTS told"
+        " (name TEXT PRIMARY KEY, parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)"
     )
-    yield opened
-    opened.close()
+    yield session
+    session.close()
 
 
 @contextmanager
@@ -50,34 +68,107 @@ def tell(name: str, parent: str | None = None) -> Block:
     return block
 
 
+def refuse(db: sqlite3.Connection) -> None:
+    tell("refused")(db)
+    raise NotFound
+
+
+def break_off(db: sqlite3.Connection) -> None:
+    tell("broken")(db)
+    tell("broken")(db)
+
+
+def lose_all(db: sqlite3.Connection) -> None:
+    tell("lost")(db)
+    db.execute("ROLLBACK")  # as SQLite does itself when the disk is full
+    raise sqlite3.OperationalError("disk full")
+
+
+# A reference that leads nowhere is found at the commit.
+tell_orphan = tell("orphan", parent="nobody")
+
+
 def told(session: Session) -> set[str]:
     return {name for (name,) in session.fetch("SELECT name FROM told")}
 
 
-def together(session: Session, *blocks: Block) -> list[Future[None]]:
-    """Run the blocks, in their order, in the group of one that does nothing but wait until all of them wait for it."""
-    pool = ThreadPoolExecutor(len(blocks) + 1)
+def told_in_a_snapshot(session: Session) -> set[str]:
+    with session.snapshot() as db:
+        return {name for (name,) in db.execute("SELECT name FROM told")}
+
+
+@contextmanager
+def leading(session: Session, block: Block, *, before: Callable[[], object] | None = None) -> Iterator[Future[object]]:
+    """Be in the midst of a write of another thread, which does the block when this ends."""
     entered, leave = threading.Event(), threading.Event()
 
-    def first(db: sqlite3.Connection) -> None:
-        del db
+    def waiting(db: sqlite3.Connection) -> object:
         entered.set()
-        assert leave.wait(timeout=60)
+        assert leave.wait(PATIENCE_S)
+        return block(db)
 
-    futures = [pool.submit(session.write, first)]
-    assert entered.wait(timeout=60)
-    for number, block in enumerate(blocks, start=1):
-        futures.append(pool.submit(session.write, block))
-        wait_until(lambda number=number: len(session._turns._waiting) == number)  # type: ignore[misc]
-    leave.set()
-    pool.shutdown(wait=True)
-    return futures[1:]
+    with ThreadPoolExecutor(1, initializer=before) as pool:
+        write = pool.submit(session.write, waiting)
+        try:
+            assert entered.wait(PATIENCE_S)
+            yield write
+        finally:
+            leave.set()
+
+
+def line_up(session: Session, pool: ThreadPoolExecutor, *calls: Callable[[], object]) -> list[Future[object]]:
+    """Start the calls, each once those before it wait for their turn."""
+    futures: list[Future[object]] = []
+    for call in calls:
+        futures.append(pool.submit(call))
+        wait_until(lambda: len(session._turns._waiting) == len(futures) or futures[-1].done())
+    return futures
+
+
+def together(session: Session, first: Block, *others: Block) -> list[Future[object]]:
+    """Write the blocks, each in a thread of its own: when the first is done, the others wait, in their order."""
+    with ThreadPoolExecutor(len(others)) as pool, leading(session, first) as leader:
+        waiting = line_up(session, pool, *(partial(session.write, block) for block in others))
+    return [leader, *waiting]
+
+
+def raised(futures: list[Future[object]]) -> list[type[BaseException] | None]:
+    errors = [future.exception() for future in futures]
+    return [None if error is None else type(error) for error in errors]
+
+
+def is_at_rest(session: Session, path: Path) -> bool:
+    """Tell whether no transaction is open, no file locked, and nobody waits."""
+    is_locked_by_us = is_locked(Path(f"{path}-turn")) or is_locked(Path(f"{path}-next"))
+    return not (session._connection.in_transaction or is_locked_by_us or session._turns._waiting)
+
+
+@contextmanager
+def interrupted(when: Callable[[], bool], then: Callable[[], object] = bool) -> Iterator[None]:
+    """Press Ctrl-C while the main thread waits for something in the block, and do what ends that wait."""
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        wait_until(when)
+        time.sleep(0.1)  # by now it waits; if it does not, nothing is checked
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.1)
+        then()
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_those_who_wait_are_committed_together(session: Session) -> None:
     with commits_of(session) as commits:
-        for future in together(session, *[tell(str(number)) for number in range(8)]):
-            future.result()
+        futures = together(session, *[tell(str(number)) for number in range(8)])
+    assert raised(futures) == [None] * 8
     assert told(session) == {str(number) for number in range(8)}
     assert len(commits) == 1
 
@@ -85,102 +176,25 @@ def test_those_who_wait_are_committed_together(session: Session) -> None:
 def test_nobody_is_told_before_the_commit(session: Session) -> None:
     seen: list[bool] = []
 
-    def last(db: sqlite3.Connection) -> None:
-        assert db.in_transaction
-        seen.extend(future.done() for future in futures)
+    def look(statement: str) -> None:
+        if statement == "COMMIT":
+            time.sleep(0.2)  # by now whoever has been told is done; if he is not, nothing is checked
+            seen.extend(future.done() for future in futures)
 
-    futures: list[Future[None]] = []
-    with ThreadPoolExecutor(2) as pool:
-        entered, leave = threading.Event(), threading.Event()
-
-        def first(db: sqlite3.Connection) -> None:
-            tell("a")(db)
-            entered.set()
-            assert leave.wait(timeout=60)
-
-        futures.append(pool.submit(session.write, first))
-        assert entered.wait(timeout=60)
-        futures.append(pool.submit(session.write, last))
-        wait_until(lambda: len(session._turns._waiting) == 1)
-        leave.set()
-    for future in futures:
-        future.result()
-    assert seen[0] is False
-
-
-def test_one_that_raises_undoes_only_what_it_did(session: Session) -> None:
-    def refuse(db: sqlite3.Connection) -> None:
-        tell("refused")(db)
-        raise NotFound
-
-    def break_off(db: sqlite3.Connection) -> None:
-        tell("broken")(db)
-        tell("broken")(db)
-
-    blocks = [tell("a"), refuse, tell("b"), break_off, tell("c")]
-    for futures in (together(session, *blocks), together(session, refuse, tell("d"), refuse, tell("e"))):
-        errors = [type(future.exception()) for future in futures]
-        assert NotFound in errors
-    assert told(session) == set("abcde")
-    assert not session._connection.in_transaction
-
-
-def test_when_the_commit_fails_all_of_it_failed_and_the_next_works(session: Session) -> None:
-    def refuse(db: sqlite3.Connection) -> None:
-        del db
-        raise NotFound
-
-    # A reference that leads nowhere is found at the commit.
-    futures = together(session, tell("a"), tell("orphan", parent="nobody"), refuse, tell("b"))
-    assert [type(future.exception()) for future in futures] == [Unavailable] * 4
-    assert told(session) == set()
-    session.write(tell("c"))
-    assert told(session) == {"c"}
-
-
-def test_a_failure_that_undoes_everything_fails_the_group(session: Session) -> None:
-    def lose_all(db: sqlite3.Connection) -> None:
-        tell("lost")(db)
-        db.execute("ROLLBACK")  # as SQLite does itself when the disk is full
-        raise sqlite3.OperationalError("disk full")
-
-    futures = together(session, tell("a"), lose_all)
-    assert [type(future.exception()) for future in futures] == [Unavailable] * 2
-    session.write(tell("b"))
-    assert told(session) == {"b"}
-
-
-def test_the_others_learn_nothing_of_what_is_undone_with_them(session: Session) -> None:
-    """One that reads what another wrote, and is refused for it, hears of the failure and not of the refusal."""
-
-    def refuse_if_there(db: sqlite3.Connection) -> None:
-        if db.execute("SELECT 1 FROM told WHERE name = 'orphan'").fetchone():
-            raise NotFound
-
-    futures = together(session, tell("orphan", parent="nobody"), refuse_if_there)
-    assert [type(future.exception()) for future in futures] == [Unavailable] * 2
+    with ThreadPoolExecutor(2) as pool, leading(session, tell("a")) as leader:
+        futures = [leader, *line_up(session, pool, *(partial(session.write, block) for block in (tell("b"), refuse)))]
+        session._connection.set_trace_callback(look)
+    assert seen == [False] * 3
+    assert raised(futures) == [None, None, NotFound]
 
 
 def test_whoever_has_the_turn_does_the_work_of_all_who_wait(session: Session) -> None:
-    workers: list[int] = []
-
-    def work(db: sqlite3.Connection) -> int:
+    def where(db: sqlite3.Connection) -> int:
         del db
-        workers.append(threading.get_ident())
         return threading.get_ident()
 
-    def results(number: int) -> Block:
-        def block(db: sqlite3.Connection) -> None:
-            work(db)
-            tell(str(number))(db)
-
-        return block
-
-    for future in together(session, *map(results, range(4))):
-        future.result()
-    assert len(workers) == 4
-    assert len(set(workers)) == 1
-    assert session.write(work) == threading.get_ident()
+    assert len({future.result() for future in together(session, where, where, where, where)}) == 1
+    assert session.write(where) == threading.get_ident()
 
 
 def test_what_a_block_returns_comes_to_whom_it_belongs(session: Session) -> None:
@@ -192,182 +206,308 @@ def test_what_a_block_returns_comes_to_whom_it_belongs(session: Session) -> None
         assert [future.result() for future in futures] == list(range(64))
 
 
-def test_a_reader_in_the_queue_gets_a_turn_of_its_own_behind_those_before_it(session: Session) -> None:
-    seen: list[set[str]] = []
-    entered, leave = threading.Event(), threading.Event()
-
-    def first(db: sqlite3.Connection) -> None:
-        tell("first")(db)
-        entered.set()
-        assert leave.wait(timeout=60)
-
-    with ThreadPoolExecutor(4) as pool, commits_of(session) as commits:
-        jobs: list[Callable[[], object]] = [
-            lambda: session.write(tell("before")),
-            lambda: seen.append(told(session)),
-            lambda: session.write(tell("behind")),
-        ]
-        futures: list[Future[object]] = [pool.submit(session.write, first)]
-        assert entered.wait(timeout=60)
-        for number, job in enumerate(jobs, start=1):
-            futures.append(pool.submit(job))
-            wait_until(lambda number=number: len(session._turns._waiting) == number)  # type: ignore[misc]
-        leave.set()
-        for future in futures:
-            future.result()
-    assert seen == [{"first", "before"}]
-    assert len(commits) == 2
+def test_one_that_raises_undoes_only_what_it_did(session: Session) -> None:
+    futures = together(session, tell("a"), refuse, tell("b"), break_off, tell("c"))
+    assert raised(futures) == [None, NotFound, None, Unavailable, None]
+    assert told(session) == set("abc")
 
 
-def test_whoever_has_waited_too_long_goes_and_his_work_is_not_done(tmp_path: Path) -> None:
-    session = Session(tmp_path / "catalog.sqlite3", timeout_s=0.05)
-    session.fetch("CREATE TABLE told (name TEXT, parent TEXT)")
-    entered, leave = threading.Event(), threading.Event()
-
-    def first(db: sqlite3.Connection) -> None:
-        tell("first")(db)
-        entered.set()
-        assert leave.wait(timeout=60)
-
-    with ThreadPoolExecutor(1) as pool:
-        leading = pool.submit(session.write, first)
-        assert entered.wait(timeout=60)
-        with pytest.raises(Unavailable, match="busy"):
-            session.write(tell("late"))
-        leave.set()
-        leading.result()
-    assert told(session) == {"first"}
-    session.close()
-
-
-def test_work_that_was_begun_is_waited_for_however_long_it_takes(tmp_path: Path) -> None:
-    session = Session(tmp_path / "catalog.sqlite3", timeout_s=1)
-    session.fetch("CREATE TABLE told (name TEXT, parent TEXT)")
-    entered, leave, begun, end = (threading.Event() for _ in range(4))
-
-    def first(db: sqlite3.Connection) -> None:
-        del db
-        entered.set()
-        assert leave.wait(timeout=60)
-
-    def slow(db: sqlite3.Connection) -> None:
-        tell("slow")(db)
-        begun.set()
-        assert end.wait(timeout=60)
-
-    with ThreadPoolExecutor(2) as pool:
-        leading = pool.submit(session.write, first)
-        assert entered.wait(timeout=60)
-        waiting = pool.submit(session.write, slow)
-        wait_until(lambda: bool(session._turns._waiting) or waiting.done())
-        leave.set()
-        if begun.wait(timeout=60):
-            time.sleep(2)  # longer than anybody waits for a turn
-        end.set()
-        leading.result()
-        waiting.result()
-    assert told(session) == {"slow"}
-    session.close()
-
-
-@pytest.mark.parametrize("is_begun", [False, True])
-def test_an_interrupted_leader_leaves_nobody_asleep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_begun: bool
+@pytest.mark.parametrize(("block", "error"), [(refuse, NotFound), (break_off, Unavailable), (lose_all, Unavailable)])
+def test_one_that_raises_while_others_wait_undoes_only_what_it_did(
+    session: Session, path: Path, block: Block, error: type[Exception]
 ) -> None:
-    session = Session(tmp_path / "catalog.sqlite3", timeout_s=1)
-    session.fetch("CREATE TABLE told (name TEXT, parent TEXT)")
-    entered, leave = threading.Event(), threading.Event()
+    assert raised(together(session, block, tell("a"), tell("b"))) == [error, None, None]
+    assert told(session) == set("ab")
+    assert is_at_rest(session, path)
 
-    def first(db: sqlite3.Connection) -> None:
-        tell("first")(db)
-        entered.set()
-        assert leave.wait(timeout=60)
 
+def test_what_a_block_raises_comes_as_it_is_to_whom_it_belongs(session: Session) -> None:
+    class OfTheirOwnError(Exception):
+        pass
+
+    def fail(error: Exception) -> Block:
+        def block(_: sqlite3.Connection) -> None:
+            raise error
+
+        return block
+
+    errors = [OfTheirOwnError(), NotFound(), OfTheirOwnError(), Unavailable("elsewhere")]
+    futures = together(session, tell("a"), *map(fail, errors))
+    assert [future.exception() for future in futures] == [None, *errors]
+
+
+def test_a_failure_of_the_database_has_its_cause(session: Session) -> None:
+    for futures in (together(session, tell("a"), break_off), together(session, break_off, tell("b"))):
+        [error] = [error for future in futures if (error := future.exception()) is not None]
+        assert isinstance(error, Unavailable)
+        assert isinstance(error.__cause__, sqlite3.IntegrityError)
+
+
+def test_what_a_block_raised_is_gone_when_its_caller_is_done_with_it(session: Session) -> None:
+    left: list[weakref.ref[Exception]] = []
+
+    def refuse(_: sqlite3.Connection) -> None:
+        error = NotFound()
+        left.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    def be_refused() -> None:
+        with suppress(NotFound):
+            session.write(refuse)
+
+    gc.collect()
+    gc.disable()  # what is part of a circle stays
+    try:
+        be_refused()
+        with ThreadPoolExecutor(1) as pool, leading(session, tell("a")):
+            line_up(session, pool, be_refused)
+        assert [error() for error in left] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_when_the_commit_fails_all_of_it_failed_and_the_next_works(session: Session, path: Path) -> None:
+    futures = together(session, tell("a"), tell_orphan, refuse, tell("b"))
+    assert raised(futures) == [Unavailable] * 4
+    assert told(session) == set()
+    assert is_at_rest(session, path)
+    session.write(tell("c"))
+    assert told(session) == {"c"}
+
+
+def test_the_others_learn_nothing_of_what_is_undone_with_them(session: Session) -> None:
+    """One that reads what another wrote, and is refused for it, hears of the failure and not of the refusal."""
+
+    def refuse_if_there(db: sqlite3.Connection) -> None:
+        if db.execute("SELECT 1 FROM told WHERE name = 'orphan'").fetchone():
+            raise NotFound
+
+    assert raised(together(session, tell_orphan, refuse_if_there)) == [Unavailable] * 2
+
+
+def test_a_failure_that_undoes_everything_fails_the_group_and_nobody_behind_it(session: Session, path: Path) -> None:
+    assert raised(together(session, tell("a"), lose_all, tell("b"))) == [Unavailable, Unavailable, None]
+    assert told(session) == {"b"}
+    assert is_at_rest(session, path)
+
+
+@pytest.mark.parametrize("read", [told, told_in_a_snapshot])
+def test_a_reader_in_the_queue_gets_a_turn_of_its_own_behind_those_before_it(
+    session: Session, read: Callable[[Session], set[str]]
+) -> None:
+    with commits_of(session) as commits:
+        with ThreadPoolExecutor(3) as pool, leading(session, tell("first")):
+            before, seen, behind = line_up(
+                session,
+                pool,
+                partial(session.write, tell("before")),
+                partial(read, session),
+                partial(session.write, tell("behind")),
+            )
+        assert raised([before, behind]) == [None, None]
+        assert seen.result() == {"first", "before"}
+        assert len(commits) == 2
+    assert told(session) == {"first", "before", "behind"}
+
+
+def test_a_snapshot_that_raises_leaves_nothing_open(session: Session, path: Path) -> None:
+    def fail() -> None:
+        with session.snapshot() as db:
+            db.execute("SELECT * FROM told").fetchone()
+            raise NotFound
+
+    with pytest.raises(NotFound):
+        fail()
+    assert is_at_rest(session, path)
+    session.write(tell("a"))
+
+
+def test_whoever_has_waited_too_long_goes_and_his_work_is_not_done(path: Path) -> None:
+    with opened(path, timeout_s=0.05) as session:
+        with leading(session, tell("first")), pytest.raises(Unavailable, match="busy"):
+            session.write(tell("late"))
+        session.write(tell("next"))
+        assert told(session) == {"first", "next"}
+
+
+def test_work_that_was_begun_is_waited_for_however_long_it_takes(path: Path) -> None:
+    with opened(path, timeout_s=2) as session:
+
+        def slow(db: sqlite3.Connection) -> None:
+            tell("slow")(db)
+            # As long as one waits for a turn, and more: whose work it is asks for one, to find out if he was forgotten.
+            wait_until(lambda: bool(session._turns._waiting))
+
+        with ThreadPoolExecutor(1) as pool, leading(session, tell("first")):
+            [waiting] = line_up(session, pool, partial(session.write, slow))
+        assert raised([waiting]) == [None]
+        assert told(session) == {"first", "slow"}
+
+
+def test_a_leader_who_is_interrupted_takes_nobody_with_him_but_those_whose_work_was_begun(
+    session: Session, path: Path
+) -> None:
     def interrupt(db: sqlite3.Connection) -> None:
         tell("interrupted")(db)
         raise KeyboardInterrupt
 
-    next_errand = session._turns.next_errand
-
-    def take_and_be_interrupted() -> None:
-        if next_errand() is not None:  # and what would have woken somebody is gone
-            raise KeyboardInterrupt
-
-    if not is_begun:
-        monkeypatch.setattr(session._turns, "next_errand", take_and_be_interrupted)
-    with ThreadPoolExecutor(2) as pool:
-        leading = pool.submit(session.write, first)
-        assert entered.wait(timeout=60)
-        waiting = pool.submit(session.write, interrupt)
-        wait_until(lambda: bool(session._turns._waiting) or waiting.done())
-        leave.set()
-        assert isinstance(leading.exception(timeout=60), KeyboardInterrupt)
-        assert isinstance(waiting.exception(timeout=60), Unavailable)
-    monkeypatch.undo()
-    assert told(session) == set()
-    session.write(tell("a"))
-    assert told(session) == {"a"}
-    session.close()
+    futures = together(session, tell("a"), tell("b"), refuse, interrupt, tell("c"))
+    assert raised(futures) == [KeyboardInterrupt, Unavailable, Unavailable, Unavailable, None]
+    assert told(session) == {"c"}
+    assert is_at_rest(session, path)
 
 
-def test_of_many_writes_at_once_those_that_were_answered_are_there_and_the_others_are_not(session: Session) -> None:
-    def write(name: str) -> str | None:
+def test_wherever_a_leader_is_interrupted_nobody_is_left_asleep(path: Path) -> None:
+    """Also where he had taken somebody's work over, and did not come to remember whom to wake."""
+    watched = [method.__code__ for method in (Session._run_together, Session._join, _Block.run)]
+    unsure = 0
+
+    def interrupt_at(line: int, begun: threading.Event) -> None:
+        lines = itertools.count()
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            if frame.f_code in watched and event == "line" and begun.is_set() and next(lines) == line:
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+
+    with opened(path, timeout_s=0.5) as session:
+        for line in itertools.count():
+            names = [f"{line}{letter}" for letter in "abc"]
+            begun = threading.Event()
+
+            def first(db: sqlite3.Connection, name: str = names[0], begun: threading.Event = begun) -> None:
+                begun.set()
+                tell(name)(db)
+
+            with (
+                ThreadPoolExecutor(2) as pool,
+                leading(session, first, before=partial(interrupt_at, line, begun)) as leader,
+            ):
+                waiting = line_up(session, pool, *(partial(session.write, tell(name)) for name in names[1:]))
+            assert set(raised([leader])) <= {KeyboardInterrupt, None}
+            assert set(raised(waiting)) <= {Unavailable, None}
+            assert is_at_rest(session, path)
+            answered = {
+                name for name, future in zip(names, [leader, *waiting], strict=True) if future.exception() is None
+            }
+            there = told(session) & set(names)
+            assert answered <= there
+            unsure += answered != there
+            session.write(tell(f"{line}next"))
+            if leader.exception() is None:
+                break
+    assert line > 10
+    # Between the commit and the note that it was done.
+    assert unsure <= 1
+
+
+def test_of_many_writes_at_once_those_that_were_answered_are_there_and_the_others_are_not(
+    session: Session, path: Path
+) -> None:
+    def block_of(number: int) -> Block:
         def block(db: sqlite3.Connection) -> None:
-            tell(name)(db)
-            if name.endswith("3"):
+            tell(str(number))(db)
+            if number % 10 == 3:
                 raise NotFound
-            if name.endswith("7"):
-                tell(name)(db)  # there is one already
+            if number % 10 == 7:
+                tell(str(number))(db)  # there is one already
+            if number % 40 == 11:
+                lose_all(db)
+            if number % 40 == 31:
+                tell(f"orphan {number}", parent="nobody")(db)
 
+        return block
+
+    def write(number: int) -> bool:
         try:
-            session.write(block)
-        except (NotFound, Unavailable):
-            return None
-        return name
+            [session, other][number % 2].write(block_of(number))
+        except Unavailable:
+            return False
+        except NotFound:
+            return number % 10 != 3
+        return True
 
-    names = [f"{number}" for number in range(600)]
-    with ThreadPoolExecutor(12) as pool:
-        answered = set(pool.map(write, names)) - {None}
-    assert answered == {name for name in names if name[-1] not in "37"}
-    assert told(session) == answered
-    assert not session._connection.in_transaction
+    numbers = range(600)
+    with opened(path, timeout_s=PATIENCE_S) as other, ThreadPoolExecutor(12) as pool:
+        answered = {number for number, done in zip(numbers, pool.map(write, numbers), strict=True) if done}
+        assert is_at_rest(other, path)
+    assert told(session) == {str(number) for number in answered}
+    assert answered
+    assert not any(number % 10 in {3, 7} or number % 20 == 11 for number in answered)
+    assert is_at_rest(session, path)
 
 
 def test_whoever_is_interrupted_while_the_file_is_locked_leaves_no_transaction_open(
-    session: Session, tmp_path: Path
+    session: Session, path: Path
 ) -> None:
-    main = threading.get_ident()
-
-    def interrupt() -> None:
-        wait_until(lambda: is_locked(tmp_path / "catalog.sqlite3-turn"))
-        time.sleep(0.1)  # by now it waits for the file; if it does not, nothing is checked
-        signal.pthread_kill(main, signal.SIGINT)
-        time.sleep(0.1)
-        other.rollback()
-
-    other = sqlite3.connect(tmp_path / "catalog.sqlite3", isolation_level=None, check_same_thread=False)
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with closing(other), ThreadPoolExecutor(1) as pool:
-            other.execute("BEGIN IMMEDIATE")
-            pool.submit(interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                session.write(tell("interrupted"))
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        with interrupted(lambda: is_locked(Path(f"{path}-turn")), other.rollback):
+            session.write(tell("interrupted"))
+    assert is_at_rest(session, path)
     session.write(tell("a"))
     assert told(session) == {"a"}
 
 
-def test_the_connection_closes_behind_the_last_commit(session: Session) -> None:
-    session.write(tell("a"))
+def test_the_work_of_one_who_is_interrupted_while_he_waits_is_not_done(session: Session) -> None:
+    with leading(session, tell("first")), interrupted(lambda: bool(session._turns._waiting)):
+        session.write(tell("interrupted"))
+    session.write(tell("next"))
+    assert told(session) == {"first", "next"}
+
+
+def test_the_connection_closes_behind_those_who_wait(session: Session, path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool, leading(session, tell("first")) as leader:
+        waiting = line_up(
+            session, pool, partial(session.write, tell("a")), session.close, partial(session.write, tell("b"))
+        )
+    assert raised([leader, *waiting]) == [None, None, None, Unavailable]
     session.close()
-    session.close()
-    with pytest.raises(Unavailable):
-        session.write(tell("b"))
+    for call in (partial(session.write, tell("c")), partial(told, session), partial(told_in_a_snapshot, session)):
+        with pytest.raises(Unavailable):
+            call()
+    with opened(path, timeout_s=PATIENCE_S) as other:
+        assert told(other) == {"first", "a"}
+
+
+def test_a_method_can_be_one_write(session: Session) -> None:
+    class Gossip:
+        def __init__(self, writer: Session) -> None:
+            self._writer = writer
+
+        @one_write
+        def pass_on(self, db: sqlite3.Connection, name: str, *, again: str) -> int:
+            """Tell it twice."""
+            tell(name)(db)
+            tell(again)(db)
+            return db.total_changes
+
+    gossip = Gossip(session)
+    with commits_of(session) as commits:
+        assert gossip.pass_on("a", again="b") == 2
+    assert len(commits) == 1
+    with pytest.raises(Unavailable, match="failed"):
+        gossip.pass_on("c", again="a")
+    assert told(session) == {"a", "b"}
+    assert Gossip.pass_on.__doc__ == "Tell it twice."
 
 
 # ---- turns
+
+
+def wait_in_line(turns: Turns[str], pool: ThreadPoolExecutor, *errands: str | None) -> list[Future[bool]]:
+    """Start to wait with each errand, or only for the turn; each when those before it wait."""
+    futures: list[Future[bool]] = []
+    for errand in errands:
+        futures.append(pool.submit(turns.take, PATIENCE_S, errand))
+        wait_until(lambda: len(turns._waiting) == len(futures))
+    return futures
 
 
 def test_turns_come_in_the_order_of_asking() -> None:
@@ -388,11 +528,79 @@ def test_turns_come_in_the_order_of_asking() -> None:
     assert turns.take(0)
 
 
+def test_errands_are_handed_out_in_their_order_up_to_one_who_wants_the_turn_itself() -> None:
+    turns = Turns[str]()
+    assert turns.take()
+    with ThreadPoolExecutor(5) as pool:
+        a, b, turn, c, d = wait_in_line(turns, pool, "a", "b", None, "c", "d")
+        errands = [turns.next_errand(), turns.next_errand()]
+        assert [errand and errand[0] for errand in errands] == ["a", "b"]
+        assert turns.next_errand() is None
+        turns.give()
+        assert turn.result(PATIENCE_S)
+        for errand in errands:
+            assert errand is not None
+            errand[1]()
+        assert not a.result(PATIENCE_S)
+        assert not b.result(PATIENCE_S)
+        assert not turns.take(0)  # it is with the one who asked for it
+        errand = turns.next_errand()
+        assert errand is not None
+        assert errand[0] == "c"
+        turns.give()
+        errand[1]()
+        assert not c.result(PATIENCE_S)
+        assert d.result(PATIENCE_S)  # nobody took that over, so it is his turn
+    assert turns.next_errand() is None
+    turns.give()
+    assert turns.take(0)
+
+
 def test_who_waited_too_long_is_passed_over() -> None:
     turns = Turns[str]()
     assert turns.take()
     assert not turns.take(0.01)
     turns.give()
+    assert turns.take(0)
+
+
+def test_the_errand_of_one_who_waited_too_long_is_not_handed_out() -> None:
+    turns = Turns[str]()
+    assert turns.take()
+    assert not turns.take(0.01, "errand")
+    assert turns.next_errand() is None
+    turns.give()
+    assert turns.take(0)
+
+
+def test_one_who_is_interrupted_leaves_the_queue() -> None:
+    turns = Turns[str]()
+    assert turns.take()
+    with interrupted(lambda: bool(turns._waiting)):
+        turns.take(PATIENCE_S, "errand")
+    assert turns.next_errand() is None
+    turns.give()
+    assert turns.take(0)
+
+
+def test_an_errand_is_given_up_only_when_the_turn_of_whoever_took_it_has_ended() -> None:
+    turns, tries = Turns[str](), list[Future[bool]]()
+    assert turns.take()
+    with ThreadPoolExecutor(1) as pool:
+
+        def was_taken() -> bool:
+            if not turns._waiting:  # still, or again, for who waits that short a time may be gone too early
+                tries.append(pool.submit(turns.take, 0.1, "errand"))
+            return turns.next_errand() is not None
+
+        wait_until(was_taken, every_s=0.01)
+        waiting = next(attempt for attempt in reversed(tries) if not attempt.done())
+        # He asks for the turn now and then, and does not go before he gets it.
+        for is_asking in (True, False, True):
+            wait_until(lambda is_asking=is_asking: bool(turns._waiting) == is_asking)  # type: ignore[misc]
+        assert not waiting.done()
+        turns.give()
+        assert not waiting.result(PATIENCE_S)
     assert turns.take(0)
 
 

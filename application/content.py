@@ -30,7 +30,10 @@ class HashedBytes(io.BytesIO):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A whole file: a seekable stream, its length in bytes and its SHA-256 in hex. The stream stays the caller's."""
+    """A whole file: a seekable stream, its length in bytes and its SHA-256 in hex. The stream stays the caller's.
+
+    Made by `of`, or by who has hashed it on its way.
+    """
 
     stream: BinaryIO
     size_bytes: int

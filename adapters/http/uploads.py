@@ -1,4 +1,4 @@
-"""Uploads: multipart bodies parsed, hashed and spooled in one pass, in bounded memory."""
+"""Uploads: multipart bodies parsed and spooled in one pass, in bounded memory; what goes to a file is hashed, too."""
 
 import hashlib
 import re

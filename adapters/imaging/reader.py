@@ -4,6 +4,8 @@ import re
 import time
 from typing import BinaryIO
 
+from application.content import HashedBytes
+
 MAX_FRAMES = 10_000
 # Segments, chunks, blocks or boxes. The densest real files have about one in 1,000 bytes.
 _MAX_PARTS = 200_000
@@ -12,6 +14,7 @@ _WALK_CPU_S = 1.0
 _WALK_BYTES_A_CPU_S = 100_000_000
 _SEARCH_BYTES = 64 * 1024
 _STEP_BYTES = 4 * 1024
+_AT_HAND_BYTES = 512 * 1024
 
 
 class BrokenError(Exception):
@@ -40,7 +43,8 @@ class Reader:
         self._stream = stream
         self.size = stream.seek(0, 2)
         self.at = 0
-        self._buffer = b""
+        # What is in memory is read where it is; of more than that only as much as the clock is looked at behind.
+        self._buffer = stream.data if isinstance(stream, HashedBytes) and self.size <= _AT_HAND_BYTES else b""
         self._start = 0
         self._allowance = 2 * self.size + _SEARCH_BYTES
         self._parts = _MAX_PARTS

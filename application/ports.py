@@ -271,7 +271,8 @@ class MetadataStore(Protocol):
         """Read the record, apply ``change``, and write the result if nobody else wrote between.
 
         Another's write in between is answered by doing it again, so ``change`` may be called several times and must
-        be pure. A revision without an event writes nothing.
+        be pure; it may be called in a thread that works for several callers. A revision without an event writes
+        nothing.
 
         Raises:
             NotFound: the owner has no such record.

@@ -111,16 +111,16 @@ class Documents:
     """
 
     sign: Signer
-    _encoded: Callable[[Image, SignedUrl], msgspec.Raw] = field(
+    _kept: Callable[[Image, SignedUrl], msgspec.Raw] = field(
         init=False, repr=False, default_factory=lambda: lru_cache(_DOCUMENTS_KEPT)(_encoded)
     )
 
     def image(self, image: Image) -> msgspec.Raw:
         """Return the `ImageDocument` of an image with a fresh presigned URL."""
-        return self._encoded(image, self.sign(image, "inline"))
+        return self._kept(image, self.sign(image, "inline"))
 
     def new(self, image: Image) -> msgspec.Raw:
-        """Return the same of an image that has just been made, and don't keep it: fewer ask again than are listed."""
+        """Return the same of an image that was uploaded, and don't keep it: fewer ask again than are listed."""
         return _encoded(image, self.sign(image, "inline"))
 
     def page(self, page: ImagePage) -> msgspec.Struct:

@@ -2,10 +2,12 @@
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
@@ -60,10 +62,27 @@ class _Block(Generic[R]):
             return False
         return True
 
+    def run_within(self, connection: sqlite3.Connection) -> None:
+        """Do the work within another's transaction, in his thread; what it wrote before it raised is undone.
+
+        Raises:
+            sqlite3.Error: it can't be undone alone, as after some failures.
+        """
+        handled = sys.exception()
+        connection.execute("SAVEPOINT block")
+        if not self.run(connection):
+            connection.execute("ROLLBACK TO block")
+            _cut_off(self._error, handled)
+        # Not left to the commit: of pages that stand in several savepoints SQLite keeps copies, in a file before long.
+        connection.execute("RELEASE block")
+
     def outcome(self) -> R:
-        """Return or raise what came of it."""
+        """Return or raise what came of it, which is nothing if the group that it was in is not committed."""
         error, self._error = self._error, None
         try:
+            if self.group is not None and not self.group.committed:
+                # Nor is anybody told of his own error: it may come of what another did, which is undone.
+                raise Unavailable("the catalog failed") from self.group.error
             if isinstance(error, sqlite3.Error):
                 raise Unavailable("the catalog failed") from error
             if error is not None:
@@ -122,9 +141,6 @@ class Session:
             self._lead(block)
         elif block.group is None:
             raise Unavailable("the catalog is busy")
-        elif not block.group.committed:
-            # Nor is anybody told of his own error: it may come of what another did, which is undone.
-            raise Unavailable("the catalog failed") from block.group.error
         return block.outcome()
 
     def close(self) -> None:
@@ -171,22 +187,15 @@ class Session:
             while (errand := self._turns.next_errand()) is not None:
                 other, wake = errand
                 woken.append(wake)
-                self._join(other, group)
+                other.group = group
+                other.run_within(self._connection)
             self._connection.commit()
             group.committed = True
         except BaseException as error:
-            group.error = error
+            group.error = copy(error)  # without its trace, which leads back to the group: a circle, as in `outcome`
             if isinstance(error, sqlite3.Error):
                 raise Unavailable("the catalog failed") from error
             raise
-
-    def _join(self, block: _Block[Any], group: _Group) -> None:
-        """Run another's block within the transaction. Raise if it can't be undone alone, as after some failures."""
-        block.group = group
-        self._connection.execute("SAVEPOINT block")
-        if not block.run(self._connection):
-            self._connection.execute("ROLLBACK TO block")
-            self._connection.execute("RELEASE block")
 
     def _alone(self) -> "_Alone":
         return _Alone(self._connection, self._turns, self._timeout_s)
@@ -228,6 +237,14 @@ class _Alone:
         self.turns.give()
         if isinstance(error, sqlite3.Error):
             raise Unavailable("the catalog failed") from error
+
+
+def _cut_off(error: BaseException | None, handled: BaseException | None) -> None:
+    """Take out of an error's history what the thread that made it was just handling: that is somebody else's."""
+    while error is not None and handled is not None:
+        if error.__context__ is handled:
+            error.__context__ = None
+        error = error.__context__
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:

@@ -89,7 +89,7 @@ class Turns(Generic[E]):
     def next_errand(self) -> tuple[E, Callable[[], None]] | None:
         """Take over what the next in the queue wants done, and what is to be called when it is. The turn is ours.
 
-        That wakes him, so it comes behind the end of the turn.
+        It is to be called once the turn has ended, for it wakes him.
         """
         with self._mutex:
             if not self._waiting or (errand := self._waiting[0].errand) is None:

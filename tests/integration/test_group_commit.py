@@ -286,6 +286,80 @@ def test_what_a_block_raised_is_gone_when_its_caller_is_done_with_it(session: Se
         gc.enable()
 
 
+def test_what_a_failed_commit_raised_is_gone_when_its_callers_are_done_with_it(session: Session) -> None:
+    class Upload:
+        """What a block works on."""
+
+    left: list[weakref.ref[Upload]] = []
+
+    def write(block: Block) -> None:
+        upload = Upload()
+        left.append(weakref.ref(upload))
+
+        def work(db: sqlite3.Connection) -> None:
+            assert isinstance(upload, Upload)
+            block(db)
+
+        with suppress(Unavailable):
+            session.write(work)
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        entered.set()
+        assert leave.wait(PATIENCE_S)
+
+    gc.collect()
+    gc.disable()
+    try:
+        leader: Future[object] = start(partial(write, wait))
+        assert entered.wait(PATIENCE_S)
+        waiting = line_up(session, *(partial(write, block) for block in (tell("b"), tell_orphan, refuse)))
+        leave.set()
+        assert raised([leader, *waiting]) == [None] * 4
+        wait_until(lambda: [upload() for upload in left] == [None] * 4)
+    finally:
+        gc.enable()
+
+
+def test_an_error_does_not_tell_what_another_was_just_handling(session: Session) -> None:
+    """Whose thread it was in: the trace in the log would be of two requests."""
+
+    def histories(error: BaseException | None) -> Iterator[BaseException]:
+        while error is not None:
+            yield error
+            error = error.__context__
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        entered.set()
+        assert leave.wait(PATIENCE_S)
+
+    def write_while_an_error_is_handled() -> None:
+        try:
+            Path("nothing here").stat()
+        except OSError:
+            session.write(wait)
+
+    leader: Future[object] = start(write_while_an_error_is_handled)
+    assert entered.wait(PATIENCE_S)
+    waiting = line_up(session, partial(session.write, refuse), partial(session.write, break_off))
+    leave.set()
+    assert raised([leader, *waiting]) == [None, NotFound, Unavailable]
+    for future in waiting:
+        assert not any(isinstance(each, OSError) for each in histories(future.exception()))
+
+
+def test_a_block_that_is_done_leaves_no_savepoint_behind(session: Session) -> None:
+    """Of a page that several of them write SQLite would keep a copy each, and before long in a file."""
+    seen: list[str] = []
+    session._connection.set_trace_callback(seen.append)
+    together(session, tell("a"), tell("b"), refuse, tell("c"))
+    session._connection.set_trace_callback(None)
+    assert seen.count("SAVEPOINT block") == seen.count("RELEASE block") == 3
+
+
 def test_when_the_commit_fails_all_of_it_failed_and_the_next_works(session: Session, path: Path) -> None:
     futures = together(session, tell("a"), tell_orphan, refuse, tell("b"))
     assert raised(futures) == [Unavailable] * 4
@@ -389,9 +463,9 @@ def test_a_leader_who_is_interrupted_takes_nobody_with_him_but_those_whose_work_
     assert is_at_rest(session, path)
 
 
-def test_wherever_a_leader_is_interrupted_nobody_is_left_asleep(path: Path) -> None:
+def test_wherever_a_leader_is_interrupted_in_the_midst_of_the_work_nobody_is_left_asleep(path: Path) -> None:
     """Also where he had taken somebody's work over, and did not come to remember whom to wake."""
-    watched = [method.__code__ for method in (Session._run_together, Session._join, _Block.run)]
+    watched = [method.__code__ for method in (Session._run_together, _Block.run_within, _Block.run)]
     unsure = 0
 
     def interrupt_at(line: int, begun: threading.Event) -> None:

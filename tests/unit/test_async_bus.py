@@ -1,7 +1,10 @@
 """The bus as the event loop sees it: calls wait for a thread, but not for ever."""
 
 import asyncio
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from threading import Event
 
@@ -116,6 +119,42 @@ def test_a_call_that_ends_behind_its_asker_disturbs_nobody() -> None:
         over.set()
         assert await bus.read(over.is_set) is True  # so the other has told that it has ended
         assert raised == []
+
+    asyncio.run(ask())
+
+
+def test_what_a_call_raised_is_gone_when_its_asker_is_done_with_it() -> None:
+    """With all that its trace leads to, which for an upload is the file."""
+    left: list[weakref.ref[Exception]] = []
+
+    def call() -> None:
+        error = Overloaded("full")
+        left.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async def ask() -> None:
+        bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False)
+        with suppress(Overloaded):
+            await bus.read(call)
+        await bus.read(bool)  # the thread has let go of it, too
+        assert [error() for error in left] == [None]
+
+    gc.collect()
+    gc.disable()  # what is part of a circle stays
+    try:
+        asyncio.run(ask())
+    finally:
+        gc.enable()
+
+
+def test_a_call_that_raises_what_no_future_takes_is_answered() -> None:
+    async def ask() -> None:
+        bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await asyncio.wait_for(bus.read(next, iter(())), PATIENCE_S)
 
     asyncio.run(ask())
 

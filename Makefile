@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 BENCH_ENVIRONMENTS := $(patsubst bench/environments/%.txt,.venv-bench-%/ready,$(wildcard bench/environments/*.txt))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit harness corpus fuzz check audit format bench wrk regress valgrind lock clean
+.PHONY: help serve test unit harness corpus fuzz check audit format bench load regress valgrind lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ format: .venv/ready  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready .venv-ministack/ready $(BENCH_ENVIRONMENTS) wrk  ## measure beside others: half an hour, 15 GB (BENCH_ARGS=--quick: minutes)
+bench: .venv/ready .venv-ministack/ready $(BENCH_ENVIRONMENTS) load  ## measure beside others: half an hour, 15 GB (BENCH_ARGS=--quick: minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 regress: .venv/ready valgrind  ## count the instructions of five key paths against those kept (REGRESS_ARGS=--record: keep)
@@ -82,9 +82,10 @@ $(UV):
 	$(UV) pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
 
-wrk:
-	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq --no-install-recommends wrk </dev/null; } \
-		|| { echo "bench drives load with wrk, which is not installed: apt-get install wrk" >&2; exit 1; }
+load:
+	@{ command -v wrk && command -v eatmydata; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq --no-install-recommends wrk eatmydata </dev/null; } \
+		|| { echo "bench drives load with wrk, and leaves syncs out with eatmydata: apt-get install wrk eatmydata" >&2; exit 1; }
 
 # Without it there is nothing to count with: bench.regress says so.
 valgrind:

@@ -45,7 +45,8 @@ def measure(folder: Path, *, is_quick: bool) -> str:
     effort = QUICK if is_quick else FULL
     lines: list[list[object]] = []
     with ExitStack() as stack:
-        theirs, ours = (_started(stack, folder, peer) for peer in (Pocketbase(), Calotype()))
+        theirs, ours = _started(stack, folder / "theirs", Pocketbase()), _started(stack, folder / "ours", Calotype())
+        unsynced = _started(stack, folder / "unsynced", Calotype(is_synced=False))
         floor = _floor(folder)
         stack.enter_context(floor)
         floor.start("/")
@@ -56,6 +57,8 @@ def measure(folder: Path, *, is_quick: bool) -> str:
             asks = {"PocketBase": Contender(theirs.server, row.ask(theirs))}
             asks |= {name: Contender(floor, _part(path, row.ask(ours))) for name, path in parts.items()}
             asks["Calotype"] = Contender(ours.server, row.ask(ours))
+            if row.writes:
+                asks["Calotype, if it synced nothing either"] = Contender(unsynced.server, row.ask(unsynced))
             rounds = [
                 {name: sample(row, *each, effort, folder) for name, each in _turned(asks, number).items()}
                 for number in range(effort.rounds + 1)
@@ -67,10 +70,8 @@ def measure(folder: Path, *, is_quick: bool) -> str:
 
 
 def _started(stack: ExitStack, folder: Path, peer: Pocketbase | Calotype) -> Library:
-    name = peer.name.lower()
-    copy = folder / name
-    peer.copy(seeded(name, peer, SMALL), copy, SMALL)
-    library: Library = peer.library(copy, SMALL)
+    peer.copy(seeded(peer.name.lower(), peer, SMALL), folder, SMALL)
+    library: Library = peer.library(folder, SMALL)
     stack.enter_context(library.server)
     library.start()
     library.sign_in(stores=True)

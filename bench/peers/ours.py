@@ -25,9 +25,10 @@ class Calotype:
     name = "Calotype"
     largest = None
 
-    def __init__(self, *, workers: int | None = None) -> None:
-        """Take how many workers it has, if not one for each processor."""
+    def __init__(self, *, workers: int | None = None, is_synced: bool = True) -> None:
+        """Take how many workers it has, if not one for each processor, and whether its syncs are done."""
         self._workers = workers or os.cpu_count() or 1
+        self._command = [sys.executable] if is_synced else ["eatmydata", "--", sys.executable]
 
     @property
     def setting(self) -> str:
@@ -65,7 +66,7 @@ class Calotype:
         """See Peer."""
         return HeaderLibrary(
             server=Server(
-                [sys.executable, "-m", "entrypoints.cli", "serve", "--port", "{port}"],
+                [*self._command, "-m", "entrypoints.cli", "serve", "--port", "{port}"],
                 log=folder.with_name(f"{folder.name}.log"),
                 cwd=_ROOT,
                 environment={

@@ -25,6 +25,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cal
 _SEED_VERSION = 1  # another one wherever what a library holds, or a peer's schema, changes
 _LONGEST_S = 10
 _SETTLE_S = 2
+_SLOW_MS = 100  # the slowest answers; faster ones are there before the next load begins
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,13 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
         load = wrk.drive(server.url, ask, size, connections=row.connections, seconds=max(seconds, turns_s), folder=run)
     # The clock of processes ticks a hundred times a second.
     cpu_s = max(server.cpu_s() - cpu_s, 0.01)
-    if row.writes:
-        os.sync()  # what one left to be written later must not slow the next
     if load.errors:
         raise wrk.Wrong(f"{row.title}: {load.errors} errors in {load.requests} requests")
+    # What one left to be written, or answered, must not slow the next.
+    if row.writes:
+        os.sync()
+    if load.p99_ms > _SLOW_MS:
+        server.wait_until_idle()  # wrk goes without waiting for the last answers
     return Sample(
         requests=load.requests,
         rate=round(load.requests / load.seconds, 3),

@@ -15,6 +15,8 @@ import httpx
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
+_IDLE_TIMEOUT_S = 60
+_IDLE_FOR_S, _IDLE_MOST_CPU_S = 0.2, 0.02
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/PID/stat, counted behind the name, which may hold anything (proc(5)).
 _SESSION, _UTIME, _STIME, _CUTIME, _CSTIME = 3, 11, 12, 13, 14
@@ -90,6 +92,22 @@ class Server:
             sum(sum(int(stat[field]) for field in (_UTIME, _STIME, _CUTIME, _CSTIME)) for _, stat in self._members())
             / _TICKS_A_SECOND
         )
+
+    def wait_until_idle(self) -> None:
+        """Wait until it has nothing left to do.
+
+        Raises:
+            RuntimeError: it finds no end.
+        """
+        until = time.monotonic() + _IDLE_TIMEOUT_S
+        before_s = self.cpu_s()
+        while time.monotonic() < until:
+            time.sleep(_IDLE_FOR_S)
+            now_s = self.cpu_s()
+            if now_s - before_s <= _IDLE_MOST_CPU_S:
+                return
+            before_s = now_s
+        raise RuntimeError(f"{self._command[0]} is still at work {_IDLE_TIMEOUT_S} s after the last request")
 
     def pss_bytes(self) -> int:
         """Return the memory of its processes; a page that several share is divided among them."""

@@ -1,6 +1,7 @@
 """The measurements measure what they say: seeded libraries are real, wrong answers end a run, and prose stays."""
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +18,7 @@ from application.queries.audit import Audit
 from bench import growth
 from bench.library import ONE_IN_10, ONE_IN_40, PAGE, READER, UNTITLED, jpeg_template, newest
 from bench.peers.peer import content_check, multipart
+from bench.processes import Server
 from bench.report import into_page, ratios, spread
 from bench.seed import seed
 from bench.wrk import Ask, Wrong, one_answer
@@ -110,6 +112,33 @@ def test_a_right_answer_is_as_long_as_what_came(tmp_path: Path) -> None:
         assert one_answer(url, Ask(("/",), 200, content_check(b"right"))) == len(
             b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nright"
         )
+
+
+def test_the_next_is_not_measured_while_a_server_works_on_what_nobody_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.processes._IDLE_FOR_S", 1.0)  # others may take the processor for that much of the usual
+    busy = """
+import http.server, pathlib, sys, threading, time
+
+def work():
+    until = time.process_time() + 0.6
+    while time.process_time() < until:
+        pass
+    pathlib.Path("done").touch()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        threading.Thread(target=work).start()
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+    with Server([sys.executable, "-c", busy, "{port}"], log=tmp_path / "log", cwd=tmp_path) as server:
+        server.start("/")
+        server.wait_until_idle()
+        assert (tmp_path / "done").exists()
 
 
 def test_tables_go_between_their_markers_and_the_prose_stays() -> None:

@@ -6,9 +6,10 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.http.patience import Patience
 from adapters.http.problems import Problem
 from adapters.http.replies import ANSWER_HEADERS, Receive, Scope, Send
 
@@ -71,6 +72,7 @@ class Edge:
     unread_max_bytes: int = 0
     stall_timeout_s: float = 30
     headers: Sequence[tuple[bytes, bytes]] = ()
+    _patience: Patience = field(init=False, repr=False, default_factory=Patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -82,8 +84,10 @@ class Edge:
         for start in self.started:
             start(request_id)
         scope["headers"] = _combined(scope["headers"])
-        body = _Body(receive, dict(scope["headers"]), self.unread_max_bytes, self.stall_timeout_s)
-        answer = _Answer(send, request_id.encode(), body, self.headers, self.stall_timeout_s, scope["state"])
+        body = _Body(receive, dict(scope["headers"]), self.unread_max_bytes, self._patience, self.stall_timeout_s)
+        answer = _Answer(
+            send, request_id.encode(), body, self.headers, self._patience, self.stall_timeout_s, scope["state"]
+        )
         begun = time.perf_counter()
         try:
             await self.app(scope, body, answer)
@@ -114,6 +118,7 @@ class _Body:
         "_declared",
         "_expects_leave",
         "_most",
+        "_patience",
         "_patience_s",
         "_receive",
         "_stall_timeout_s",
@@ -121,9 +126,17 @@ class _Body:
         "_waits",
     )
 
-    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], most: int, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        most: int,
+        patience: Patience,
+        stall_timeout_s: float,
+    ) -> None:
         self._receive = receive
         self._most = most
+        self._patience = patience
         length = headers.get(b"content-length", b"0")
         self._declared = int(length) if length.isdigit() else 0
         self._to_come = b"transfer-encoding" in headers or (length.isdigit() and 0 < int(length) <= most)
@@ -139,7 +152,7 @@ class _Body:
             return await self._receive()
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._patience_s):
+            with self._patience.within(self._patience_s):
                 event = await self._next()
         except TimeoutError:
             self._to_come = self._waits = False
@@ -180,6 +193,7 @@ class _Answer:
         "_body",
         "_headers",
         "_length",
+        "_patience",
         "_request_id",
         "_send",
         "_stall_timeout_s",
@@ -194,6 +208,7 @@ class _Answer:
         request_id: bytes,
         body: _Body,
         headers: Sequence[tuple[bytes, bytes]],
+        patience: Patience,
         stall_timeout_s: float,
         state: Mapping[str, Any],
     ) -> None:
@@ -201,6 +216,7 @@ class _Answer:
         self._request_id = request_id
         self._body = body
         self._headers = headers
+        self._patience = patience
         self._stall_timeout_s = stall_timeout_s
         self._state = state
         self._length = 0
@@ -225,7 +241,7 @@ class _Answer:
             self.body_bytes += piece_bytes
             if message.get("more_body") or self.body_bytes > piece_bytes:
                 # Of a stream the server takes a piece when it has got rid of those before.
-                async with asyncio.timeout(self._stall_timeout_s + piece_bytes / _SLOWEST_ANSWER_BYTES_S):
+                with self._patience.within(self._stall_timeout_s + piece_bytes / _SLOWEST_ANSWER_BYTES_S):
                     await self._send(message)
                 return
         elif message["type"] == "http.response.pathsend":

@@ -1,0 +1,115 @@
+"""Waits that end: one timer for all of them, and otherwise what asyncio.timeout does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from adapters.http.patience import Patience
+
+NO_TIME_S = 0.01
+LONG_S = 60
+PATIENCE_S = 10
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def wait_for_ever(patience: Patience, seconds: float) -> None:
+    with patience.within(seconds):
+        await asyncio.Event().wait()
+
+
+def test_a_wait_ends_when_its_time_is_up_and_the_task_goes_on() -> None:
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            await wait_for_ever(Patience(), NO_TIME_S)
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    run(test)
+
+
+def test_what_ends_in_time_is_left_alone_and_so_is_what_waits_beside_it() -> None:
+    async def test() -> None:
+        patience = Patience()
+        other = asyncio.create_task(wait_for_ever(patience, LONG_S))
+        with patience.within(NO_TIME_S):
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await wait_for_ever(patience, NO_TIME_S)  # by now the first one's time would have been up
+        assert not other.done()
+        other.cancel()
+
+    run(test)
+
+
+def test_those_whose_time_is_up_end_together_and_later_ones_after_them() -> None:
+    async def test() -> None:
+        patience = Patience()
+        for _ in range(2):  # nobody looks in between
+            waits = [wait_for_ever(patience, NO_TIME_S) for _ in range(100)]
+            ended = await asyncio.gather(*waits, return_exceptions=True)
+            assert {type(each) for each in ended} == {TimeoutError}
+
+    run(test)
+
+
+def test_it_looks_in_each_event_loop() -> None:
+    patience = Patience()
+
+    async def leave_while_somebody_looks() -> None:
+        with patience.within(LONG_S):
+            await asyncio.sleep(0)
+
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            await wait_for_ever(patience, NO_TIME_S)
+
+    run(leave_while_somebody_looks)
+    run(test)
+
+
+def test_what_the_block_raises_and_who_cancels_it_come_through() -> None:
+    async def test() -> None:
+        patience = Patience()
+        with pytest.raises(ZeroDivisionError), patience.within(LONG_S):
+            raise ZeroDivisionError
+        cancelled = asyncio.create_task(wait_for_ever(patience, LONG_S))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+
+    run(test)
+
+
+def test_a_task_that_is_cancelled_in_the_moment_its_time_is_up_is_cancelled() -> None:
+    async def test() -> None:
+        patience = Patience()
+
+        async def wait() -> None:
+            with patience.within(NO_TIME_S) as _:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    waiting.cancel()
+                    raise
+
+        waiting = asyncio.create_task(wait())
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(test)
+
+
+def test_only_a_task_can_wait() -> None:
+    with pytest.raises(RuntimeError), Patience().within(LONG_S):
+        pass

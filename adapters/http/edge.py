@@ -116,7 +116,9 @@ class _Body:
     __slots__ = (
         "_begun",
         "_declared",
+        "_end_is_due",
         "_expects_leave",
+        "_left",
         "_most",
         "_patience",
         "_patience_s",
@@ -143,13 +145,19 @@ class _Body:
         # What is too long to be read on is still waited for while the application reads it.
         self._waits = self._to_come or length != b"0"
         self._expects_leave = b"expect" in headers
+        self._left = -1 if b"transfer-encoding" in headers else self._declared
+        self._end_is_due = False
         self._begun = False
         self._stall_timeout_s = self._patience_s = stall_timeout_s
 
     async def __call__(self) -> Any:
         self._begun = True
         if not self._waits:
-            return await self._receive()
+            event = await self._receive()
+            if self._end_is_due and event["type"] == "http.request":
+                self._end_is_due = False  # this was it; the application has known for long
+                event = await self._receive()
+            return event
         began = time.monotonic()
         try:
             with self._patience.within(self._patience_s):
@@ -165,8 +173,14 @@ class _Body:
 
     async def _next(self) -> Any:
         event = await self._receive()
-        if event["type"] != "http.request" or not event.get("more_body"):
-            self._to_come = self._waits = False
+        if event["type"] == "http.request" and event.get("more_body"):
+            self._left -= len(event.get("body", b""))
+            if self._left != 0:
+                return event
+            # All of it is here. The server says so when it is asked again, by another way through its threads.
+            self._end_is_due = True
+            event = {**event, "more_body": False}
+        self._to_come = self._waits = False
         return event
 
     async def read_on(self, *, briefly: bool = False) -> None:

@@ -33,11 +33,11 @@ class Server:
         self.seen: list[RequestObservation] = []
 
     async def receive(self) -> Event:
-        return self.to_come.pop(0)
+        return self.to_come.pop(0) if self.to_come else {"type": "http.disconnect"}
 
     async def send(self, event: Event) -> None:
         if self.unread_when_answered is None:
-            self.unread_when_answered = len(self.to_come)
+            self.unread_when_answered = sum(bool(event["body"]) for event in self.to_come)  # the bare end is none
         self.sent.append(event)
 
     def serve(
@@ -103,10 +103,41 @@ def test_a_body_is_read_to_its_end_before_the_answer(headers: list[tuple[bytes, 
     assert server.unread_when_answered == 0
 
 
+def events_of(server: Server, reads: int) -> list[Event]:
+    got: list[Event] = []
+
+    async def app(_: Any, receive: Any, __: Any) -> None:
+        got.extend([await receive() for _ in range(reads)])
+
+    asyncio.run(Edge(app)(server.scope, server.receive, server.send))
+    return got
+
+
+def test_a_body_of_known_length_ends_with_its_last_byte_and_not_when_the_server_says_so() -> None:
+    server = Server([LENGTH], BODY)
+    *pieces, last = events_of(server, 4)
+    assert [event["more_body"] for event in (*pieces, last)] == [True, True, True, False]
+    assert len(server.to_come) == 1
+    *_, gone = events_of(Server([LENGTH], BODY), 5)
+    assert gone["type"] == "http.disconnect"
+
+
+@pytest.mark.parametrize("headers", [[CHUNKED], [CHUNKED, LENGTH], [(b"content-length", b"801")]])
+def test_a_body_of_another_length_ends_when_the_server_says_so(headers: list[tuple[bytes, bytes]]) -> None:
+    events = events_of(Server(headers, BODY), 6)
+    assert [event.get("more_body") for event in events] == [True, True, True, True, False, None]
+
+
+def test_a_body_that_the_server_ends_with_its_last_byte_has_no_other_end() -> None:
+    server = Server([LENGTH])
+    server.to_come = [{"type": "http.request", "body": b"x" * 800, "more_body": False}]
+    assert [event["type"] for event in events_of(server, 2)] == ["http.request", "http.disconnect"]
+
+
 def test_a_body_that_waits_for_leave_is_not_waited_for() -> None:
     server = Server([LENGTH, EXPECT], BODY)
     server.serve(OK)
-    assert server.unread_when_answered == 5
+    assert server.unread_when_answered == 4
     begun = Server([LENGTH, EXPECT], BODY)
     begun.serve(OK, reads=1)
     assert begun.unread_when_answered == 0
@@ -118,25 +149,25 @@ def test_a_body_that_waits_for_leave_is_not_waited_for() -> None:
 def test_no_body_and_one_of_more_than_anybody_waits_for_are_not_read(headers: list[tuple[bytes, bytes]]) -> None:
     server = Server(headers, BODY)
     server.serve(OK)
-    assert server.unread_when_answered == 5
+    assert server.unread_when_answered == 4
 
 
 def test_a_body_without_an_end_is_read_only_so_far() -> None:
     server = Server([CHUNKED], [b"x" * 200] * 50)
     server.serve(OK)
-    assert server.unread_when_answered == 51 - 5
+    assert server.unread_when_answered == 50 - 5
 
 
 def test_who_is_turned_away_is_answered_before_a_long_body_and_after_a_short_one() -> None:
     long = Server([(b"content-length", b"2000000")], [b"x" * 500_000] * 4)
     long.serve(OK, turned_away=True)
-    assert long.unread_when_answered == 5
+    assert long.unread_when_answered == 4
     short = Server([LENGTH], BODY)
     short.serve(OK, turned_away=True)
     assert short.unread_when_answered == 0
     endless = Server([CHUNKED], [b"x" * 500_000] * 10)
     endless.serve(OK, turned_away=True)
-    assert endless.unread_when_answered == 11 - 3
+    assert endless.unread_when_answered == 10 - 3
 
 
 def test_an_answer_carries_what_the_state_of_its_request_says() -> None:

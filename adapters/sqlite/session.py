@@ -71,8 +71,15 @@ class _Block(Generic[R]):
         handled = sys.exception()
         connection.execute("SAVEPOINT block")
         if not self.run(connection):
-            connection.execute("ROLLBACK TO block")
             _cut_off(self._error, handled)
+            if isinstance(self._error, sqlite3.Error) and not connection.in_transaction:
+                # As on a full disk: SQLite has undone all of it. That is why, and not that nothing is left to undo.
+                error, self._error = self._error, None
+                try:
+                    raise error
+                finally:
+                    del error
+            connection.execute("ROLLBACK TO block")
         # Not left to the commit: of pages that stand in several savepoints SQLite keeps copies, in a file before long.
         connection.execute("RELEASE block")
 
@@ -184,6 +191,7 @@ class Session:
             self._connection.execute("BEGIN IMMEDIATE")
             if not block.run(self._connection):
                 return
+            _require_transaction(self._connection)
             while (errand := self._turns.next_errand()) is not None:
                 other, wake = errand
                 woken.append(wake)
@@ -192,9 +200,11 @@ class Session:
             self._connection.commit()
             group.committed = True
         except BaseException as error:
-            group.error = copy(error)  # without its trace, which leads back to the group: a circle, as in `outcome`
+            # Not the error itself: its trace leads back to the group, which would be a circle, as in `outcome`.
             if isinstance(error, sqlite3.Error):
+                group.error = copy(error)
                 raise Unavailable("the catalog failed") from error
+            group.error = RuntimeError(f"interrupted by {error!r}")
             raise
 
     def _alone(self) -> "_Alone":
@@ -241,10 +251,23 @@ class _Alone:
 
 def _cut_off(error: BaseException | None, handled: BaseException | None) -> None:
     """Take out of an error's history what the thread that made it was just handling: that is somebody else's."""
-    while error is not None and handled is not None:
-        if error.__context__ is handled:
-            error.__context__ = None
-        error = error.__context__
+    if handled is None:
+        return
+    found, seen = [error], set[int]()
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if each.__context__ is handled:
+            each.__context__ = None
+        found += [each.__context__, each.__cause__]
+
+
+def _require_transaction(connection: sqlite3.Connection) -> None:
+    # Whoever writes next would begin another one, and the first be told that what is undone was done.
+    if not connection.in_transaction:
+        raise sqlite3.OperationalError("the transaction was undone")
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:

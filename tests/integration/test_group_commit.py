@@ -326,9 +326,18 @@ def test_an_error_does_not_tell_what_another_was_just_handling(session: Session)
     """Whose thread it was in: the trace in the log would be of two requests."""
 
     def histories(error: BaseException | None) -> Iterator[BaseException]:
-        while error is not None:
+        if error is not None:
             yield error
-            error = error.__context__
+            yield from histories(error.__context__)
+            yield from histories(error.__cause__)
+
+    def refuse_because_of_another(db: sqlite3.Connection) -> None:
+        cause: Exception | None = None
+        try:
+            refuse(db)
+        except NotFound as error:
+            cause = error
+        raise Unavailable("behind it") from cause
 
     entered, leave = threading.Event(), threading.Event()
 
@@ -344,9 +353,10 @@ def test_an_error_does_not_tell_what_another_was_just_handling(session: Session)
 
     leader: Future[object] = start(write_while_an_error_is_handled)
     assert entered.wait(PATIENCE_S)
-    waiting = line_up(session, partial(session.write, refuse), partial(session.write, break_off))
+    blocks = (refuse, break_off, refuse_because_of_another)
+    waiting = line_up(session, *(partial(session.write, block) for block in blocks))
     leave.set()
-    assert raised([leader, *waiting]) == [None, NotFound, Unavailable]
+    assert raised([leader, *waiting]) == [None, NotFound, Unavailable, Unavailable]
     for future in waiting:
         assert not any(isinstance(each, OSError) for each in histories(future.exception()))
 
@@ -380,7 +390,19 @@ def test_the_others_learn_nothing_of_what_is_undone_with_them(session: Session) 
 
 
 def test_a_failure_that_undoes_everything_fails_the_group_and_nobody_behind_it(session: Session, path: Path) -> None:
-    assert raised(together(session, tell("a"), lose_all, tell("b"))) == [Unavailable, Unavailable, None]
+    futures = together(session, tell("a"), lose_all, tell("b"))
+    assert raised(futures) == [Unavailable, Unavailable, None]
+    assert [str(getattr(future.exception(), "__cause__", None)) for future in futures] == ["disk full"] * 2 + ["None"]
+    assert told(session) == {"b"}
+    assert is_at_rest(session, path)
+
+
+def test_a_leader_whose_work_was_undone_unheard_is_not_told_that_it_is_done(session: Session, path: Path) -> None:
+    def lose_all_unheard(db: sqlite3.Connection) -> None:
+        with suppress(sqlite3.Error):
+            lose_all(db)
+
+    assert raised(together(session, lose_all_unheard, tell("b"))) == [Unavailable, None]
     assert told(session) == {"b"}
     assert is_at_rest(session, path)
 

@@ -108,18 +108,22 @@ async def _called_in(threads: Executor, call: Callable[[], R]) -> R:
             results.append(context.run(call))
         except BaseException as error:  # noqa: BLE001 (it is raised where the call was asked for)
             errors.append(error)
-        loop.call_soon_threadsafe(_end, over)
+        loop.call_soon_threadsafe(_end, over, errors)
 
     waiting = threads.submit(make)
     try:
         await over
-    finally:
-        waiting.cancel()  # if we were cancelled before its turn came; otherwise this does nothing
+    except asyncio.CancelledError:
+        waiting.cancel()  # if its turn has not come; otherwise this does nothing
+        errors.clear()
+        raise
     if errors:
         raise errors.pop()
     return results.pop()
 
 
-def _end(over: "asyncio.Future[None]") -> None:
-    if not over.cancelled():
+def _end(over: "asyncio.Future[None]", errors: list[BaseException]) -> None:
+    if over.cancelled():
+        errors.clear()  # nobody takes it: the circle that leads through its trace
+    else:
         over.set_result(None)

@@ -9,7 +9,8 @@ _LOOK_EVERY_S = 0.25
 class Patience:
     """Ends what waits too long, up to a quarter of a second late.
 
-    One timer looks at all that wait. asyncio.timeout makes one for each, and two an upload are 2% of what it costs.
+    One timer looks at all that wait, in one event loop at a time. asyncio.timeout makes one for each, and two an upload
+    are 2% of what it costs.
     """
 
     __slots__ = ("_loop", "_waits")
@@ -25,11 +26,12 @@ class Patience:
     def add(self, wait: "_Wait") -> None:
         """Look at this one too."""
         loop = asyncio.get_running_loop()
-        wait.until_s = loop.time() + wait.seconds
-        self._waits.add(wait)
         if self._loop is not loop:
+            self._waits.clear()  # of a loop that has ended in the midst of them
             self._loop = loop
             loop.call_later(_LOOK_EVERY_S, self._look, loop)
+        wait.until_s = loop.time() + wait.seconds
+        self._waits.add(wait)
 
     def remove(self, wait: "_Wait") -> None:
         """Look at it no more."""
@@ -37,13 +39,14 @@ class Patience:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()
-        for wait in [each for each in self._waits if each.until_s <= now_s]:
-            self._waits.remove(wait)
-            wait.give_up()
+        over = [wait for wait in self._waits if wait.until_s <= now_s]
+        self._waits.difference_update(over)
         if self._waits:
             loop.call_later(_LOOK_EVERY_S, self._look, loop)
         else:
             self._loop = None
+        for wait in over:
+            wait.give_up()
 
 
 class _Wait:

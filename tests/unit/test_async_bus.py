@@ -150,6 +150,40 @@ def test_what_a_call_raised_is_gone_when_its_asker_is_done_with_it() -> None:
         gc.enable()
 
 
+def test_what_a_call_raised_for_nobody_is_gone() -> None:
+    left: list[weakref.ref[Exception]] = []
+    begun, go_on = Event(), Event()
+
+    def call() -> None:
+        error = Overloaded("full")
+        left.append(weakref.ref(error))
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        try:
+            raise error
+        finally:
+            del error
+
+    async def ask() -> None:
+        threads = ThreadPoolExecutor(1)
+        bus = AsyncBus(Bus(commands={}, queries={}), threads, reads_inline=False)
+        asked = asyncio.create_task(bus.read(call))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+        go_on.set()
+        await bus.read(bool)  # behind it, in the same thread and in this one
+        assert [error() for error in left] == [None]
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(ask())
+    finally:
+        gc.enable()
+
+
 def test_a_call_that_raises_what_no_future_takes_is_answered() -> None:
     async def ask() -> None:
         bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=False)

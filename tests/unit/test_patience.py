@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -108,6 +109,39 @@ def test_a_task_that_is_cancelled_in_the_moment_its_time_is_up_is_cancelled() ->
             await waiting
 
     run(test)
+
+
+def test_a_wait_ends_in_a_task_that_was_cancelled_before_and_went_on() -> None:
+    async def test() -> None:
+        async def wait_once_more() -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            with pytest.raises(TimeoutError):
+                await wait_for_ever(Patience(), NO_TIME_S)
+
+        task = asyncio.create_task(wait_once_more())
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    run(test)
+
+
+def test_who_waited_in_a_loop_that_ended_in_the_midst_of_it_disturbs_nobody() -> None:
+    patience = Patience()
+    loop = asyncio.new_event_loop()
+    left = [loop.create_task(wait_for_ever(patience, NO_TIME_S)) for _ in range(50)]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            await wait_for_ever(patience, NO_TIME_S)
+
+    run(test)
+    for each in left:
+        assert not each.done()
+        each._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_only_a_task_can_wait() -> None:

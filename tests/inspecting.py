@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from adapters.imaging import PillowInspector
+from application.content import HashedBytes
 from domain.errors import Invalid
 from domain.limits import Limits
 
@@ -101,7 +102,7 @@ def _serve() -> None:
     inspector = PillowInspector()
     idle = _peak_bytes()
     while length := sys.stdin.buffer.read(_LENGTH.size):
-        file = BytesIO(sys.stdin.buffer.read(_LENGTH.unpack(length)[0]))
+        file = HashedBytes(sys.stdin.buffer.read(_LENGTH.unpack(length)[0]))  # as an upload's
         said.clear()
         _forget_peak()
         started = time.process_time()

@@ -43,7 +43,8 @@ class Reader:
         self._stream = stream
         self.size = stream.seek(0, 2)
         self.at = 0
-        # What is in memory is read where it is; of more than that only as much as the clock is looked at behind.
+        # What is in memory is read where it is, and is too short to take long. The clock is looked at before each piece
+        # of what is longer.
         self._buffer = stream.data if isinstance(stream, HashedBytes) and self.size <= _AT_HAND_BYTES else b""
         self._start = 0
         self._allowance = 2 * self.size + _SEARCH_BYTES

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from adapters.imaging.inspector import PillowInspector
+from application.content import Content
 from application.ports import Inspection
 from domain.errors import Invalid, Unavailable
 from domain.limits import Limits
@@ -54,7 +55,21 @@ WHOLE: dict[str, bytes] = {
 
 
 def inspect(data: bytes, limits: Limits | None = None) -> Inspection:
-    return INSPECTOR.inspect(BytesIO(data), limits=limits or Limits())
+    """Inspect it as an upload's bytes at hand, and as a file: it must be the same."""
+    at_hand, in_pieces = (outcome(stream, limits or Limits()) for stream in (Content.of(data).stream, BytesIO(data)))
+    if isinstance(at_hand, Invalid) and isinstance(in_pieces, Invalid):
+        assert (at_hand.field, at_hand.code, at_hand.reason) == (in_pieces.field, in_pieces.code, in_pieces.reason)
+        raise at_hand
+    assert isinstance(at_hand, Inspection)
+    assert at_hand == in_pieces
+    return at_hand
+
+
+def outcome(stream: BinaryIO, limits: Limits) -> Inspection | Invalid:
+    try:
+        return INSPECTOR.inspect(stream, limits=limits)
+    except Invalid as refused:
+        return refused
 
 
 def refusal(data: bytes, limits: Limits | None = None) -> str:
@@ -63,6 +78,15 @@ def refusal(data: bytes, limits: Limits | None = None) -> str:
     assert caught.value.field == "file"
     assert caught.value.reason
     return caught.value.code
+
+
+@pytest.mark.parametrize("size_bytes", [512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1])
+def test_a_file_is_read_the_same_in_one_piece_and_in_several(size_bytes: int) -> None:
+    whole = pictures.jpeg()
+    assert inspect(whole + bytes(size_bytes - len(whole))) == inspect(whole)
+    segments = whole[:2] + b"\xff\xfe\xff\xff" + bytes(65_533)
+    long = segments + whole[2:-2]
+    assert refusal(long + bytes(size_bytes - len(long))) == "unreadable_image"
 
 
 # ---- what is accepted, and what is said of it

@@ -25,7 +25,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cal
 _SEED_VERSION = 1  # another one wherever what a library holds, or a peer's schema, changes
 _LONGEST_S = 10
 _SETTLE_S = 2
-_SLOW_MS = 100  # the slowest answers; faster ones are there before the next load begins
+_SLOW_MS = 100  # p99; the last of faster answers are there before the next load begins
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ nobody asks; there are no quotas, documents and logs, and an answer says only ho
 # ruff: noqa: PTH102, PTH108 (what is measured: no more than system calls)
 
 import asyncio
-import hashlib
-import io
 import os
 import sqlite3
 import uuid
@@ -53,14 +51,14 @@ class Disk:
         self._session = Session(root / "floor.sqlite3", timeout_s=5)
         self._session.write(_make_tables)
 
-    def keep(self, content: bytes) -> None:
+    def keep(self, content: HashedBytes) -> None:
         """Keep a file's bytes."""
-        name, sha256 = uuid.uuid4().hex, hashlib.sha256(content).hexdigest()
+        name, sha256 = uuid.uuid4().hex, content.sha256()
         self._session.write(lambda db: db.execute("INSERT INTO reclaim VALUES (?, ?)", (name, 1)))
         slot = f"{self._root}/{name[0]}/{name[1]}"
         partial, folder = f"{slot}/partial/{name}", f"{slot}/images/{name}"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(descriptor, content)
+        os.write(descriptor, content.data)
         os.fsync(descriptor)
         os.close(descriptor)
         os.mkdir(folder)
@@ -73,7 +71,7 @@ class Disk:
 
         def commit(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM reclaim WHERE id = ?", (name,))
-            db.execute("INSERT INTO images VALUES (?, ?, ?)", (name, sha256, len(content)))
+            db.execute("INSERT INTO images VALUES (?, ?, ?)", (name, sha256, len(content.data)))
 
         self._session.write(commit)
 
@@ -93,9 +91,9 @@ class Stores:
         self._records = SqliteMetadata(root / "catalog.sqlite3")
         self._objects = FilesystemObjects(root / "objects", clock=self._clock, public_url="http://x", secret=b"s" * 32)
 
-    def keep(self, content: bytes) -> None:
+    def keep(self, content: HashedBytes) -> None:
         """Reserve, put, commit."""
-        now, stream = self._clock.now(), HashedBytes(content)
+        now = self._clock.now()
         image = Image(
             image_id=uuid.uuid4(),
             owner=_OWNER,
@@ -104,10 +102,10 @@ class Stores:
             description=Description(""),
             tags=(Tag("trip"), Tag("place-3")),
             media_type=MediaType.JPEG,
-            size_bytes=len(content),
+            size_bytes=len(content.data),
             width=1,
             height=1,
-            sha256=stream.sha256(),
+            sha256=content.sha256(),
             created_at=now,
             updated_at=now,
         )
@@ -117,10 +115,10 @@ class Stores:
             holder=uuid.uuid4(),
             lease_until=now + timedelta(minutes=1),
             due=now + timedelta(hours=1),
-            size_bytes=len(content),
+            size_bytes=len(content.data),
         )
         self._records.reserve(reservation, at=now)
-        self._objects.put(StoredObject.of(image), stream, deadline=reservation.lease_until)
+        self._objects.put(StoredObject.of(image), content, deadline=reservation.lease_until)
         self._records.commit(image, holder=reservation.holder)
 
 
@@ -132,9 +130,10 @@ class Checked(Stores):
         super().__init__(root)
         self._inspector = PillowInspector()
 
-    def keep(self, content: bytes) -> None:
+    def keep(self, content: HashedBytes) -> None:
         """Inspect the picture first."""
-        self._inspector.inspect(io.BytesIO(content), limits=Limits())
+        self._inspector.inspect(content, limits=Limits())
+        content.seek(0)
         super().keep(content)
 
 
@@ -149,7 +148,7 @@ class Floor:
         self._memory = {
             path.replace("file", "memory"): Path(file).read_bytes() for path, (file, _) in self._files.items()
         }
-        self._keep: dict[str, Callable[[bytes], None]] = {
+        self._keep: dict[str, Callable[[HashedBytes], None]] = {
             "/synced": Disk(root / "disk").keep,
             "/kept": Stores(root / "stores").keep,
             "/checked": Checked(root / "checked").keep,
@@ -162,10 +161,10 @@ class Floor:
             return
         path = scope["path"]
         if scope["method"] == "POST":
-            body = await _body(receive)
+            body = await _body(receive, int(dict(scope["headers"])[b"content-length"]))
             content = _parsed(body, scope) if path == "/checked" else _cut_out(body)
             if keep := self._keep.get(path):
-                await asyncio.get_running_loop().run_in_executor(self._threads, keep, content)
+                await asyncio.get_running_loop().run_in_executor(self._threads, keep, HashedBytes(content))
             await _start(send, 201, len(told := b'{"size_bytes": %d}' % len(content)))
             await send({"type": "http.response.body", "body": told})
         elif path in self._files:
@@ -194,13 +193,11 @@ def _parsed(body: bytes, scope: Any) -> bytes:
     return b"".join(pieces)
 
 
-async def _body(receive: Any) -> bytes:
-    pieces = []
-    while True:
-        message = await receive()
-        pieces.append(message["body"])
-        if not message.get("more_body"):
-            return b"".join(pieces)
+async def _body(receive: Any, length: int) -> bytes:
+    pieces: list[bytes] = []
+    while sum(map(len, pieces)) < length:
+        pieces.append((await receive())["body"])
+    return b"".join(pieces)
 
 
 async def _start(send: Any, status: int, length: int) -> None:

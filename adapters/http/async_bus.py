@@ -113,7 +113,7 @@ async def _called_in(threads: Executor, call: Callable[[], R]) -> R:
     waiting = threads.submit(make)
     try:
         await over
-    except asyncio.CancelledError:
+    except BaseException:
         waiting.cancel()  # if its turn has not come; otherwise this does nothing
         errors.clear()
         raise

@@ -72,7 +72,7 @@ class Edge:
     unread_max_bytes: int = 0
     stall_timeout_s: float = 30
     headers: Sequence[tuple[bytes, bytes]] = ()
-    _patience: Patience = field(init=False, repr=False, default_factory=Patience)
+    _patience: Patience = field(init=False, repr=False, compare=False, default_factory=Patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -145,7 +145,8 @@ class _Body:
         # What is too long to be read on is still waited for while the application reads it.
         self._waits = self._to_come or length != b"0"
         self._expects_leave = b"expect" in headers
-        self._left = -1 if b"transfer-encoding" in headers else self._declared
+        # Until the end; negative where nobody knows.
+        self._left = self._declared if self._declared and b"transfer-encoding" not in headers else -1
         self._end_is_due = False
         self._begun = False
         self._stall_timeout_s = self._patience_s = stall_timeout_s
@@ -154,7 +155,7 @@ class _Body:
         self._begun = True
         if not self._waits:
             event = await self._receive()
-            if self._end_is_due and event["type"] == "http.request":
+            if self._end_is_due and event["type"] == "http.request" and not event.get("body"):
                 self._end_is_due = False  # this was it; the application has known for long
                 event = await self._receive()
             return event

@@ -9,8 +9,8 @@ _LOOK_EVERY_S = 0.25
 class Patience:
     """Ends what waits too long, up to a quarter of a second late.
 
-    One timer looks at all that wait, in one event loop at a time. asyncio.timeout makes one for each, and two an upload
-    are 2% of what it costs.
+    One timer looks at all that wait, in one event loop at a time. asyncio.timeout makes one for each, and those of an
+    upload are 2% of what it costs.
     """
 
     __slots__ = ("_loop", "_waits")
@@ -38,14 +38,16 @@ class Patience:
         self._waits.discard(wait)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now_s = loop.time()
-        over = [wait for wait in self._waits if wait.until_s <= now_s]
-        self._waits.difference_update(over)
-        if self._waits:
-            loop.call_later(_LOOK_EVERY_S, self._look, loop)
-        else:
+        if self._loop is not loop:
+            return
+        if not self._waits:
             self._loop = None
-        for wait in over:
+            return
+        # Before all else: should one of them raise, the next look finds the rest.
+        loop.call_later(_LOOK_EVERY_S, self._look, loop)
+        now_s = loop.time()
+        for wait in [each for each in self._waits if each.until_s <= now_s]:
+            self._waits.remove(wait)
             wait.give_up()
 
 

@@ -101,6 +101,8 @@ def test_a_body_is_read_to_its_end_before_the_answer(headers: list[tuple[bytes, 
     server = Server(headers, BODY)
     server.serve(OK, reads=reads)
     assert server.unread_when_answered == 0
+    # Of one whose length is known that is the last byte, and nobody asks the server for its end.
+    assert len(server.to_come) == (headers == [LENGTH] and reads < 5)
 
 
 def events_of(server: Server, reads: int) -> list[Event]:
@@ -122,10 +124,12 @@ def test_a_body_of_known_length_ends_with_its_last_byte_and_not_when_the_server_
     assert gone["type"] == "http.disconnect"
 
 
-@pytest.mark.parametrize("headers", [[CHUNKED], [CHUNKED, LENGTH], [(b"content-length", b"801")]])
+@pytest.mark.parametrize(
+    "headers", [[CHUNKED], [CHUNKED, LENGTH], [(b"content-length", b"801")], [(b"content-length", b"5, 5")]]
+)
 def test_a_body_of_another_length_ends_when_the_server_says_so(headers: list[tuple[bytes, bytes]]) -> None:
-    events = events_of(Server(headers, BODY), 6)
-    assert [event.get("more_body") for event in events] == [True, True, True, True, False, None]
+    events = events_of(Server(headers, [b"", *BODY]), 7)
+    assert [event.get("more_body") for event in events] == [True, True, True, True, True, False, None]
 
 
 def test_a_body_that_the_server_ends_with_its_last_byte_has_no_other_end() -> None:

@@ -144,6 +144,43 @@ def test_who_waited_in_a_loop_that_ended_in_the_midst_of_it_disturbs_nobody() ->
         each._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+def test_one_that_cannot_be_ended_leaves_the_others_their_end() -> None:
+    class Stubborn(asyncio.Future[None]):
+        def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 (as asyncio calls it)
+            raise ZeroDivisionError
+
+    async def test() -> None:
+        patience, never = Patience(), Stubborn()
+
+        async def wait_for_the_stubborn() -> None:
+            with patience.within(NO_TIME_S):
+                await never
+
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        stubborn = asyncio.create_task(wait_for_the_stubborn())
+        waits = [wait_for_ever(patience, NO_TIME_S) for _ in range(50)]
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(each) for each in ended} == {TimeoutError}
+        never.set_result(None)
+        with suppress(TimeoutError, asyncio.CancelledError):
+            await stubborn
+
+    run(test)
+
+
 def test_only_a_task_can_wait() -> None:
-    with pytest.raises(RuntimeError), Patience().within(LONG_S):
-        pass
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        refused = loop.create_future()
+
+        def wait() -> None:
+            try:
+                with Patience().within(LONG_S):
+                    refused.set_result(None)
+            except RuntimeError as error:
+                refused.set_result(str(error))
+
+        loop.call_soon(wait)
+        assert await refused == "only a task can wait"
+
+    run(test)

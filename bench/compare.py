@@ -169,11 +169,11 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
     cpu_s = max(server.cpu_s() - cpu_s, 0.01)
     if load.errors:
         raise wrk.Wrong(f"{row.title}: {load.errors} errors in {load.requests} requests")
-    # What one left to be written, or answered, must not slow the next.
-    if row.writes:
-        os.sync()
+    # What one left to be answered, or written, must not slow the next.
     if load.p99_ms > _SLOW_MS:
         server.wait_until_idle()  # wrk goes without waiting for the last answers
+    if row.writes:
+        os.sync()
     return Sample(
         requests=load.requests,
         rate=round(load.requests / load.seconds, 3),

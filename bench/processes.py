@@ -94,7 +94,7 @@ class Server:
         )
 
     def wait_until_idle(self) -> None:
-        """Wait until it has nothing left to do.
+        """Wait until it uses next to no processor, as when it has nothing left to do.
 
         Raises:
             RuntimeError: it finds no end.

@@ -141,7 +141,8 @@ class Session:
         It has the file's one write lock before it reads anything, so nothing that it reads is stale when it writes.
 
         Whoever writes does the work of those who wait, too, in his thread, and commits all of it at once. Each of them
-        fails if that fails; one that raises undoes what it did, and nothing of the others.
+        fails if that fails; one that raises undoes what it did, and nothing of the others. Work lets an sqlite3.Error
+        out: it may have undone the transaction, and what was written behind it would stay.
         """
         block = _Block(work)
         if self._turns.take(self._timeout_s, block):

@@ -117,7 +117,7 @@ def test_a_right_answer_is_as_long_as_what_came(tmp_path: Path) -> None:
 def test_the_next_is_not_measured_while_a_server_works_on_what_nobody_waits_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.processes._IDLE_FOR_S", 1.0)  # others may take the processor for that much of the usual
+    monkeypatch.setattr("bench.processes._IDLE_FOR_S", 1.0)  # for that long it waits for no processor
     busy = """
 import http.server, pathlib, sys, threading, time
 

@@ -97,7 +97,7 @@ def test_a_task_that_is_cancelled_in_the_moment_its_time_is_up_is_cancelled() ->
         patience = Patience()
 
         async def wait() -> None:
-            with patience.within(NO_TIME_S) as _:
+            with patience.within(NO_TIME_S):
                 try:
                     await asyncio.Event().wait()
                 except asyncio.CancelledError:

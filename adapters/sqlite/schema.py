@@ -96,6 +96,36 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         GROUP BY owner
         """,
     ),
+    (
+        # Entries lie by their image, not by a number that an index finds by it: that index, too, every upload changed
+        # twice.
+        """
+        CREATE TABLE entries (
+            image_id BLOB NOT NULL PRIMARY KEY,
+            kind TEXT NOT NULL CHECK (kind IN ('reservation', 'trashed')),
+            owner TEXT NOT NULL,
+            due INTEGER NOT NULL,
+            holder BLOB, -- a reservation's
+            lease_until INTEGER, -- a reservation's
+            fingerprint TEXT, -- a reservation's
+            deleted_at INTEGER, -- a trashed image's
+            record TEXT, -- a trashed image's, a JSON object
+            claimant BLOB,
+            claimed_until INTEGER,
+            size_bytes INTEGER -- what it takes of its owner's quota
+        ) WITHOUT ROWID
+        """,
+        """
+        INSERT INTO entries
+        SELECT
+            image_id, kind, owner, due, holder, lease_until, fingerprint, deleted_at, record, claimant, claimed_until,
+            size_bytes
+        FROM reclaim
+        """,
+        "DROP TABLE reclaim",
+        "ALTER TABLE entries RENAME TO reclaim",
+        "CREATE INDEX reclaim_by_due ON reclaim (due, image_id)",
+    ),
 )
 
 

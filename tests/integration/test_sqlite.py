@@ -183,6 +183,33 @@ class TestMigrations:
             assert catalog.usage(ANN) == Usage(images=1, size_bytes=10)
             assert_consistent(catalog)
 
+    def test_a_file_whose_entries_had_row_numbers_keeps_them_all(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claimant, until = uuid4(), NOON + 2 * HOUR
+        with monkeypatch.context() as patch:
+            patch.setattr("adapters.sqlite.schema.MIGRATIONS", MIGRATIONS[:2])
+            with SqliteMetadata(path) as catalog:
+                reserved = a_reservation(fingerprint="f", size_bytes=500)
+                catalog.reserve(reserved, at=NOON)
+                trashed = [stored(catalog, an_image()) for _ in range(2)]
+                for image in trashed:
+                    catalog.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
+                claimed = trashed[1].image_id
+                assert catalog.claim(claimed, claimant=claimant, at=NOON + HOUR, until=until) is not None
+                rows = catalog._reader.fetch("SELECT * FROM reclaim ORDER BY image_id")
+        with SqliteMetadata(path) as catalog:
+            assert catalog._reader.fetch("SELECT * FROM reclaim ORDER BY image_id") == rows
+            assert_consistent(catalog)
+            assert set(catalog.due(NOON + HOUR)) >= {image.image_id for image in trashed}
+            assert catalog.claim(claimed, claimant=uuid4(), at=NOON + HOUR, until=until) is None
+            assert catalog.restore(ANN, trashed[0].image_id, at=NOON).image == trashed[0]
+            catalog.commit(an_image(image_id=reserved.image_id, owner=reserved.owner), holder=reserved.holder)
+            indices = catalog._reader.fetch(
+                "SELECT name FROM sqlite_master WHERE tbl_name = 'reclaim' AND type = 'index'"
+            )
+            assert indices == [("reclaim_by_due",)]
+
     def test_a_migration_that_fails_leaves_the_file_as_it_was(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -570,7 +597,8 @@ def assert_consistent(catalog: SqliteMetadata) -> None:
 
 @contextmanager
 def full(catalog: SqliteMetadata) -> Iterator[None]:
-    """No page more may be added to the file, as on a full disk."""
+    """No page more may be added to the file, as on a full disk, and none in it is free."""
+    catalog._writer.fetch("VACUUM")  # migrations leave some
     [(pages,)] = catalog._writer.fetch("PRAGMA page_count")
     [(before,)] = catalog._writer.fetch("PRAGMA max_page_count")
     catalog._writer.fetch(f"PRAGMA max_page_count = {pages}")

@@ -586,13 +586,8 @@ def test_a_permanent_deletion_asks_on_a_terminal(server: CliServer, reply: bytes
     assert len(server.images) == left
 
 
-# In a process of its own: to fork this one, with its threads, is asking for trouble. What a shell starts in the background
-# ignores Ctrl-C, and so would all that it starts.
-_TERMINAL = """
-import os, pty, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
-"""
+# In a process of its own: to fork this one, with its threads, is asking for trouble.
+_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 def on_a_terminal(*args: str, reply: bytes = b"", when: str = "") -> tuple[str, int]:

@@ -97,8 +97,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     (
-        # Entries lie by their image, not by a number that an index finds by it: that index, too, every upload changed
-        # twice.
+        # The image is the key, where an index led from it to a row's number: every upload changed that index twice.
         """
         CREATE TABLE entries (
             image_id BLOB NOT NULL PRIMARY KEY,

@@ -208,11 +208,11 @@ class _Answer:
         "_body",
         "_headers",
         "_length",
-        "_patience",
         "_request_id",
         "_send",
         "_stall_timeout_s",
         "_state",
+        "_wait",
         "body_bytes",
         "status",
     )
@@ -231,7 +231,7 @@ class _Answer:
         self._request_id = request_id
         self._body = body
         self._headers = headers
-        self._patience = patience
+        self._wait = patience.within(stall_timeout_s)
         self._stall_timeout_s = stall_timeout_s
         self._state = state
         self._length = 0
@@ -256,7 +256,8 @@ class _Answer:
             self.body_bytes += piece_bytes
             if message.get("more_body") or self.body_bytes > piece_bytes:
                 # Of a stream the server takes a piece when it has got rid of those before.
-                with self._patience.within(self._stall_timeout_s + piece_bytes / _SLOWEST_ANSWER_BYTES_S):
+                self._wait.seconds = self._stall_timeout_s + piece_bytes / _SLOWEST_ANSWER_BYTES_S
+                with self._wait:
                     await self._send(message)
                 return
         elif message["type"] == "http.response.pathsend":

@@ -52,35 +52,41 @@ class Patience:
 
 
 class _Wait:
-    """What Patience.within says; as asyncio.timeout does it."""
+    """What Patience.within says; as asyncio.timeout does it.
+
+    Whoever waits often may set ``seconds`` and enter it again, in the same task.
+    """
 
     __slots__ = ("_cancelling", "_is_over", "_patience", "_task", "seconds", "until_s")
 
-    _task: "asyncio.Task[object]"
     until_s: float
 
     def __init__(self, patience: Patience, seconds: float) -> None:
         self._patience = patience
         self.seconds = seconds
         self._is_over = False
+        self._task: asyncio.Task[object] | None = None
 
     def give_up(self) -> None:
         """Cancel the block. Its time is up."""
         self._is_over = True
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
+        if self._task is None:
+            self._task = asyncio.current_task()
+        if self._task is None:
             raise RuntimeError("only a task can wait")
-        self._task = task
-        self._cancelling = task.cancelling()
+        self._cancelling = self._task.cancelling()
         self._patience.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._patience.remove(self)
+        if not self._is_over or self._task is None:
+            return
         # Whoever else has cancelled the task means more than the block.
-        if self._is_over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

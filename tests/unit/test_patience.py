@@ -10,6 +10,7 @@ from adapters.http.patience import Patience
 
 NO_TIME_S = 0.01
 LONG_S = 60
+LOOK_EVERY_S = 0.25
 PATIENCE_S = 10
 
 
@@ -48,6 +49,22 @@ def test_what_ends_in_time_is_left_alone_and_so_is_what_waits_beside_it() -> Non
             await wait_for_ever(patience, NO_TIME_S)  # by now the first one's time would have been up
         assert not other.done()
         other.cancel()
+
+    run(test)
+
+
+def test_a_wait_may_be_entered_again_with_another_time() -> None:
+    async def test() -> None:
+        patience = Patience()
+        wait = patience.within(NO_TIME_S)
+        with wait:
+            await asyncio.sleep(0)
+        wait.seconds = LONG_S
+        with wait:
+            await asyncio.sleep(3 * LOOK_EVERY_S / 2)  # somebody has looked
+        wait.seconds = NO_TIME_S
+        with pytest.raises(TimeoutError), wait:
+            await asyncio.Event().wait()
 
     run(test)
 

@@ -23,12 +23,15 @@ ANSWER_HEADERS = "answer_headers"
 """Where in a request's state the raw fields are that its answer is to carry besides its own."""
 # A streamed answer takes about ten times its chunk while its client reads slowly: the more of them, the smaller the
 # chunks, and there are no more than so many of them in one process.
-_CHUNK_BYTES, _SMALLEST_CHUNK_BYTES = 256 * 1024, 32 * 1024
+_CHUNK_BYTES, _SMALLEST_CHUNK_BYTES = 512 * 1024, 32 * 1024
 _CHUNKS_BYTES = 8 * 1024 * 1024
 _STREAMS_MAX = 256
-# The server reads files in threads of its own, 128 KiB at a time: for so few pieces the way there and back costs more
-# than to read them here, and what waits for a slow client is no more.
+# What the server still has when the last chunk is sent is counted no more: at the end they are as small as its own.
+_LAST_BYTES, _LAST_CHUNK_BYTES = 1024 * 1024, 128 * 1024
+# The server reads files in threads of its own, 128 KiB at a time, and the way there and back costs more than to read
+# what is in memory here: all of what is small, and the pieces of what is large while they may be whole ones.
 _AT_ONCE_BYTES = 256 * 1024
+_PIECEWISE_MAX = _CHUNKS_BYTES // _CHUNK_BYTES
 _ENDED = "the object ended before its length"
 # What a browser may do with bytes that a stranger uploaded: show them, and nothing else.
 _CONTENT_HEADERS = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),)
@@ -86,49 +89,58 @@ class ObjectReply:
     length: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it: at once if it is small and at hand, as a file where the server offers that, in pieces elsewhere."""
+        """Send it: what is at hand at once, or in pieces; else as a file where the server offers that."""
         try:
-            path = self.body.path
-            data = self.body.read_at_hand(self.length) if self.length <= _AT_ONCE_BYTES else None
-            if data is not None:
-                if len(data) < self.length:
-                    raise EOFError(_ENDED)
-                await Reply(self.status, self.headers, data)(scope, receive, send)
-            elif path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
+            path = self.body.path if "http.response.pathsend" in (scope.get("extensions") or {}) else None
+            piece = self._at_hand() if _streams.open < _PIECEWISE_MAX or self.length <= _AT_ONCE_BYTES else None
+            if piece is not None and len(piece) == self.length:
+                await Reply(self.status, self.headers, piece)(scope, receive, send)
+            elif piece is None and path is not None:
                 await _start(send, self.status, self.headers)
                 await send({"type": "http.response.pathsend", "path": path})
             else:
-                await self._stream(receive, send)
+                await self._stream(piece, receive, send)
         finally:
             self.body.close()
 
-    async def _stream(self, receive: Receive, send: Send) -> None:
+    def _at_hand(self) -> bytes | bytearray | None:
+        size = min(self.length, _CHUNK_BYTES)
+        piece = self.body.read_at_hand(size)
+        if piece is not None and len(piece) < size:
+            raise EOFError(_ENDED)
+        return piece
+
+    async def _stream(self, first: bytes | bytearray | None, receive: Receive, send: Send) -> None:
         if _streams.open >= _STREAMS_MAX:
             raise Overloaded("too many images are being sent")
         _streams.open += 1
         try:
-            await self._stream_pieces(receive, send)
+            if first is not None and self.length <= _CHUNKS_BYTES:
+                await self._stream_pieces(first, send)
+                return
+            # Before the status: what fails until then still gets its problem.
+            piece = first or await self._piece(self.length)
+            # A server may let an application send on and on to a client that is gone.
+            gone = asyncio.create_task(_wait_until_gone(receive))
+            try:
+                await self._stream_pieces(piece, send, gone)
+            finally:
+                gone.cancel()
         finally:
             _streams.open -= 1
 
-    async def _stream_pieces(self, receive: Receive, send: Send) -> None:
-        # The first piece comes before the status: what fails until then still gets its problem.
-        piece = await self._piece(self.length)
+    async def _stream_pieces(
+        self, piece: bytes | bytearray, send: Send, gone: "asyncio.Task[None] | None" = None
+    ) -> None:
         await _start(send, self.status, self.headers)
-        # A server may let an application send on and on to a client that is gone.
-        gone = asyncio.create_task(_wait_until_gone(receive))
-        try:
-            left = self.length - len(piece)
-            while await _taken(send, piece, left) and left > 0 and not gone.done():
-                piece = await self._piece(left)
-                left -= len(piece)
-        finally:
-            gone.cancel()
+        left = self.length - len(piece)
+        while await _taken(send, piece, left) and left > 0 and not (gone and gone.done()):
+            piece = await self._piece(left)
+            left -= len(piece)
 
     async def _piece(self, left: int) -> bytes | bytearray:
-        most = max(_SMALLEST_CHUNK_BYTES, min(_CHUNK_BYTES, _CHUNKS_BYTES // _streams.open))
-        size = min(left, most)
-        piece = self.body.read_at_hand(size)
+        size = min(left, max(_SMALLEST_CHUNK_BYTES, min(_CHUNK_BYTES, _CHUNKS_BYTES // _streams.open)))
+        piece = self.body.read_at_hand(size if left > _LAST_BYTES else min(size, _LAST_CHUNK_BYTES))
         if piece is None:
             piece = await sync_to_thread(self.body.read, size)
         if not piece:

@@ -6,14 +6,18 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
-from threading import Event
+from threading import Event, get_ident
 
 import pytest
 
 from adapters.http.async_bus import AsyncBus
+from adapters.memory.objects import MemoryBody
 from application.bus import Bus
-from domain.errors import Overloaded
+from application.ports import ByteRange, ObjectBody
+from domain.errors import Damaged, Overloaded
 from tests.waiting import PATIENCE_S
+
+KIB, MIB = 1024, 1024**2
 
 
 def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
@@ -202,3 +206,37 @@ def test_a_call_sees_the_context_in_which_it_was_asked_for() -> None:
         assert await bus.read(who.get) == "ada"
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "inline"),
+    [
+        (512 * KIB, [True, True]),
+        (512 * KIB + 1, [False, True]),
+        (8 * MIB, [False, True]),
+        (8 * MIB + 1, [False, False]),
+    ],
+)
+@pytest.mark.parametrize("reads_inline", [True, False])
+def test_a_large_object_is_opened_in_a_thread_until_the_store_has_checked_it(
+    size_bytes: int, inline: list[bool], *, reads_inline: bool
+) -> None:
+    threads: list[int] = []
+
+    def opening(_: ByteRange | None) -> ObjectBody:
+        threads.append(get_ident())
+        return MemoryBody.__new__(MemoryBody)
+
+    def refused(_: ByteRange | None) -> ObjectBody:
+        raise Damaged("not what was stored")
+
+    async def ask() -> None:
+        bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=reads_inline)
+        with pytest.raises(Damaged):
+            await bus.open(refused, None, key="a", size_bytes=size_bytes)
+        for key in ("a", "a", "b"):
+            await bus.open(opening, None, key=key, size_bytes=size_bytes)
+
+    asyncio.run(ask())
+    expected = [*inline, inline[0]] if reads_inline else [False] * 3
+    assert [thread == get_ident() for thread in threads] == expected

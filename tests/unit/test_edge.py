@@ -320,7 +320,7 @@ def test_a_client_that_takes_no_more_of_a_stream_is_given_up_and_its_object_let_
     sent: list[Event] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await ObjectReply(200, [], source, 3 * 256 * 1024)(scope, receive, send)  # type: ignore[arg-type]
+        await ObjectReply(200, [], source, 3 * 512 * 1024)(scope, receive, send)  # type: ignore[arg-type]
 
     async def receive() -> Event:
         await asyncio.Event().wait()
@@ -339,7 +339,7 @@ def test_a_client_that_takes_no_more_of_a_stream_is_given_up_and_its_object_let_
 
 
 @pytest.mark.parametrize(
-    ("others", "chunk_bytes"), [(0, 256 * 1024), (31, 256 * 1024), (127, 64 * 1024), (255, 32 * 1024)]
+    ("others", "chunk_bytes"), [(0, 512 * 1024), (15, 512 * 1024), (31, 256 * 1024), (127, 64 * 1024), (255, 32 * 1024)]
 )
 def test_the_more_streams_the_less_each_holds(others: int, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapters.http.replies._streams.open", others)

@@ -11,6 +11,10 @@ from adapters.http.replies import ObjectReply
 
 KIB = 1024
 AT_ONCE = 256 * KIB
+PIECE = 512 * KIB
+SMALL = 128 * KIB
+IN_PIECES_MAX = 16
+SCOPE = {"type": "http", "method": "GET", "extensions": {"http.response.pathsend": {}}}
 
 
 @dataclass
@@ -36,19 +40,19 @@ class Body:
         self.closed = True
 
 
+async def never() -> dict[str, Any]:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 def sent(body: Body, length: int) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        raise AssertionError
 
     async def send(event: dict[str, Any]) -> None:
         events.append(event)
 
-    scope = {"type": "http", "method": "GET", "extensions": {"http.response.pathsend": {}}}
     try:
-        asyncio.run(ObjectReply(200, [], body, length)(scope, receive, send))  # type: ignore[arg-type]
+        asyncio.run(ObjectReply(200, [], body, length)(SCOPE, never, send))  # type: ignore[arg-type]
     finally:
         assert body.closed
     return events
@@ -74,16 +78,58 @@ def test_what_has_to_come_from_the_disk_first_is_left_to_the_server() -> None:
     assert body.readers == set()
 
 
-def test_what_is_large_is_left_to_the_server() -> None:
-    body = Body(AT_ONCE + 1, "/an/object")
-    assert shape(sent(body, AT_ONCE + 1)) == ["/an/object"]
+@pytest.mark.parametrize(
+    ("length", "pieces"),
+    [
+        (AT_ONCE + 1, [AT_ONCE + 1]),
+        (PIECE, [PIECE]),
+        (PIECE + 1, [PIECE, 1]),
+        (2 * PIECE, [PIECE, *[SMALL] * 4]),
+        (4 * PIECE + 1, [PIECE, PIECE, PIECE, *[SMALL] * 4, 1]),
+    ],
+)
+def test_what_is_large_and_at_hand_goes_out_in_pieces_that_are_small_in_the_end(length: int, pieces: list[int]) -> None:
+    body = Body(length, "/an/object")
+    events = sent(body, length)
+    assert shape(events) == pieces
+    assert [event["more_body"] for event in events[1:]] == [True] * (len(pieces) - 1) + [False]
+    assert body.readers == {threading.get_ident()}
+
+
+def test_what_is_large_and_on_the_disk_is_left_to_the_server() -> None:
+    body = Body(PIECE + 1, "/an/object", at_hand=False)
+    assert shape(sent(body, PIECE + 1)) == ["/an/object"]
     assert body.readers == set()
+
+
+def test_while_many_go_out_in_pieces_further_large_ones_are_left_to_the_server() -> None:
+    async def ways(pieces_asked_for: int) -> list[str]:
+        taken, seen = asyncio.Event(), []
+
+        async def send(event: dict[str, Any]) -> None:
+            if event["type"] != "http.response.start":
+                seen.append(event.get("path") or "a piece")
+                if event.get("more_body"):
+                    await taken.wait()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(pieces_asked_for):
+                reply = ObjectReply(200, [], Body(PIECE + 1, "/an/object"), PIECE + 1)  # type: ignore[arg-type]
+                group.create_task(reply(SCOPE, never, send))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            first = list(seen)
+            taken.set()
+        return first
+
+    assert asyncio.run(ways(IN_PIECES_MAX + 2)) == ["a piece"] * IN_PIECES_MAX + ["/an/object"] * 2
+    assert asyncio.run(ways(1)) == ["a piece"], "the others are over"
 
 
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_of_a_large_range_only_what_is_at_hand_is_read_on_the_event_loop(*, at_hand: bool) -> None:
-    body = Body(2 * AT_ONCE + 1, at_hand=at_hand)
-    assert shape(sent(body, 2 * AT_ONCE + 1)) == [AT_ONCE, AT_ONCE, 1]
+    body = Body(2 * PIECE + 1, at_hand=at_hand)
+    assert shape(sent(body, 2 * PIECE + 1)) == ([PIECE, *[SMALL] * 4, 1] if at_hand else [PIECE, PIECE, 1])
     assert (threading.get_ident() in body.readers) is at_hand
 
 

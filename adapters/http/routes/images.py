@@ -99,7 +99,9 @@ async def read_content(request: Request[Any, Any, Any], owner: UserId, context: 
         media_type=image.media_type,
         filename=image.filename,
         download=download,
-        open_body=lambda byte_range: context.bus.open(content.open, byte_range, size_bytes=image.size_bytes),
+        open_body=lambda byte_range: context.bus.open(
+            content.open, byte_range, key=image.key, size_bytes=image.size_bytes
+        ),
         pay=context.payer(request.scope),
         # Revalidated each time: a browser that two owners share must not show one's image to the other.
         headers=[("Cache-Control", "private, no-cache"), ("Vary", "X-User-ID, Authorization, Signature-Input")],

@@ -47,6 +47,7 @@ def measure(folder: Path, *, is_quick: bool) -> str:
     with ExitStack() as stack:
         theirs, ours = _started(stack, folder / "theirs", Pocketbase()), _started(stack, folder / "ours", Calotype())
         unsynced = _started(stack, folder / "unsynced", Calotype(is_synced=False))
+        forgetful = _started(stack, folder / "forgetful", Calotype(keeps_files=False))
         floor = _floor(folder)
         stack.enter_context(floor)
         floor.start("/")
@@ -59,6 +60,8 @@ def measure(folder: Path, *, is_quick: bool) -> str:
             asks["Calotype"] = Contender(ours.server, row.ask(ours))
             if row.writes:
                 asks["Calotype, if it synced nothing either"] = Contender(unsynced.server, row.ask(unsynced))
+            else:
+                asks["Calotype, if it kept no files in memory"] = Contender(forgetful.server, row.ask(forgetful))
             rounds = [
                 {name: sample(row, *each, effort, folder) for name, each in _turned(asks, number).items()}
                 for number in range(effort.rounds + 1)

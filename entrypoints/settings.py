@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_address: str | None = None
     rate_limit_url: Annotated[str, msgspec.Meta(pattern=_REDIS_URL, description=_REDIS_URL_WORDS)] | None = None
     trusted_proxies: str = ""
+    hot_files_bytes: Annotated[int, msgspec.Meta(ge=0)] = 32 * 1024**2
     max_concurrent_uploads: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     max_bytes_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 1024**3
     max_bytes_in_inspection: Annotated[int, msgspec.Meta(ge=1)] = 256 * 1024**2

@@ -64,6 +64,7 @@ def embedded_stores(settings: Settings, clock: Clock) -> Stores:
         public_url=settings.base_url,
         secret=load_secret(folder / SECRET_NAME),
         window_s=settings.presign_window_s,
+        hot_bytes=settings.hot_files_bytes,
     )
     metadata = SqliteMetadata(folder / CATALOG_NAME)
     return Stores(

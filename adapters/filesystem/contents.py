@@ -12,9 +12,15 @@ SNIFFED_BYTES = 64
 _PIECE_BYTES = 256 * 1024
 _KNOWN_MAX = 16_384  # some 9 MB
 # Kernels stamp files with a clock that stands still for up to 10 ms: a second write may leave no trace in the stamps.
-_STAMP_STEP_NS = 20_000_000
+STAMP_STEP_NS = 20_000_000
 
-_Stamps = tuple[int, ...]
+Stamps = tuple[int, ...]
+"""What tells whether a file was altered: times, size, and which file it is."""
+
+
+def stamps_of(status: os.stat_result) -> Stamps:
+    """Return a file's stamps."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class FileContent(NamedTuple):
@@ -34,20 +40,20 @@ class KnownContents:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._lock = threading.Lock()
-        self._known: dict[bytes, tuple[_Stamps, FileContent]] = {}
+        self._known: dict[bytes, tuple[Stamps, FileContent]] = {}
 
     def of(self, path: bytes, descriptor: int, status: os.stat_result) -> FileContent:
         """Return what is in the file that is open; ``status`` is its own, taken before. Raise OSError."""
-        stamps = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        stamps = stamps_of(status)
         known = self._known.get(path)
         if known is not None and known[0] == stamps:
             return known[1]
         content = _read(descriptor)
-        if time.time_ns() - status.st_ctime_ns > _STAMP_STEP_NS:
+        if time.time_ns() - status.st_ctime_ns > STAMP_STEP_NS:
             self._keep(path, stamps, content)
         return content
 
-    def _keep(self, path: bytes, stamps: _Stamps, content: FileContent) -> None:
+    def _keep(self, path: bytes, stamps: Stamps, content: FileContent) -> None:
         with self._lock:
             self._known.pop(path, None)
             while len(self._known) >= _KNOWN_MAX:

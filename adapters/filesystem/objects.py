@@ -29,6 +29,7 @@ from typing import BinaryIO, Self
 from adapters.filesystem.contents import SNIFFED_BYTES, KnownContents
 from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
 from adapters.filesystem.failures import store_failures
+from adapters.filesystem.hot import HotFile, HotFiles
 from adapters.filesystem.layout import (
     HASH_NAME,
     IMAGE_NAME,
@@ -67,6 +68,7 @@ class FileBody:
     _descriptor: int
     _at: int
     _stop: int
+    _hot: HotFile | None = None
 
     def read(self, size: int = -1, /) -> bytes:
         """See ObjectBody.read."""
@@ -76,17 +78,23 @@ class FileBody:
         self._at += len(data)
         return data
 
-    def read_at_hand(self, size: int, /) -> bytearray | None:
+    def read_at_hand(self, size: int, /) -> bytes | bytearray | None:
         """See ObjectBody.read_at_hand."""
+        size = min(size, self._stop - self._at)
+        if self._hot is not None and (piece := self._hot.piece(self._at, size)) is not None:
+            self._at += size
+            return piece
         if _ONLY_FROM_MEMORY is None:
             return None
-        data = bytearray(min(size, self._stop - self._at))
+        data = bytearray(size)
         try:
             count = os.preadv(self._descriptor, [data], self._at, _ONLY_FROM_MEMORY)
         except OSError:  # the first page is not in memory, or the file system can't tell
             return None
         if count < len(data):  # a page is not, or the file has become shorter
             return None
+        if self._hot is not None:
+            self._hot.keep(self._at, data, self._descriptor)
         self._at += count
         return data
 
@@ -113,6 +121,8 @@ class FilesystemObjects:
         clock: tells when deadlines and signed URLs are over.
         public_url: where clients reach the service, for signed URLs.
         secret: signs URLs; 32 bytes or more.
+        window_s: to which the times of signatures are rounded.
+        hot_bytes: of files that are asked for again and again may stay in memory.
         disk: the file system; tests give others.
     """
 
@@ -124,6 +134,7 @@ class FilesystemObjects:
         public_url: str,
         secret: bytes,
         window_s: int = 1,
+        hot_bytes: int = 0,
         disk: Disk | None = None,
     ) -> None:
         # Resolved: the folder, or one above it, may be a link to another disk.
@@ -134,6 +145,7 @@ class FilesystemObjects:
         self._signed = lru_cache(_URLS_KEPT)(self._sign)
         self._disk = disk or Disk()
         self._contents = KnownContents()
+        self._hot = HotFiles(hot_bytes)
         self._durable_slots: set[bytes] = set()
         self._interrupted: set[bytes] = set()  # images with unpublished files when a slot was first looked at
         with store_failures():
@@ -185,8 +197,11 @@ class FilesystemObjects:
             else:
                 media_type = self._checked(key, path, descriptor, status, sha256)
             start, stop = byte_range or (0, status.st_size)
-            whole = os.fsdecode(path) if byte_range is None else None
-            return FileBody(_info(key, status, media_type), whole, descriptor, start, stop)
+            info = _info(key, status, media_type)
+            if byte_range is not None:
+                return FileBody(info, None, descriptor, start, stop)
+            hot = None if sha256 is None else self._hot.ask(path, status)
+            return FileBody(info, os.fsdecode(path), descriptor, start, stop, hot)
         except BaseException:
             os.close(descriptor)
             raise
@@ -226,6 +241,7 @@ class FilesystemObjects:
     def delete_prefix(self, prefix: str, *, deadline: datetime) -> None:
         """See ObjectStore.delete_prefix."""
         image = place_of_prefix(self._root, prefix)
+        self._hot.forget(image.folder)
         self._empty(image.partials, image.is_partial, deadline)
         self._empty(image.folder, lambda _: True, deadline)
         self._require_before(deadline, "the deletion took too long")

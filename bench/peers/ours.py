@@ -25,9 +25,10 @@ class Calotype:
     name = "Calotype"
     largest = None
 
-    def __init__(self, *, workers: int | None = None, is_synced: bool = True) -> None:
-        """Take how many workers it has, if not one for each processor, and whether its syncs are done."""
+    def __init__(self, *, workers: int | None = None, is_synced: bool = True, keeps_files: bool = True) -> None:
+        """Take how many workers it has, if not one for each processor, and what it is to leave out."""
         self._workers = workers or os.cpu_count() or 1
+        self._environment = {} if keeps_files else {"CALOTYPE_HOT_FILES_BYTES": "0"}
         self._command = [sys.executable] if is_synced else ["eatmydata", "--", sys.executable]
 
     @property
@@ -73,6 +74,7 @@ class Calotype:
                     "CALOTYPE_DATA_DIR": str(folder),
                     "CALOTYPE_WORKERS": str(self._workers),
                     "CALOTYPE_RATE_LIMIT": "off",
+                    **self._environment,
                 },
             ),
             size=size,

@@ -34,14 +34,18 @@ class HotFile:
         return piece if piece is not None and len(piece) == size else None
 
     def keep(self, at: int, data: bytes | bytearray, descriptor: int) -> None:
-        """Keep what was read there, unless the open file has been altered meanwhile or was read in other pieces before.
+        """Keep what was read there, unless the open file has been altered meanwhile.
 
         Raises:
             OSError: the file doesn't tell.
         """
-        if self._kept_bytes + len(data) <= self.size_bytes and stamps_of(os.fstat(descriptor)) == self.stamps:
-            self._kept_bytes += len(data)
-            self._pieces[at] = bytes(data)
+        if stamps_of(os.fstat(descriptor)) != self.stamps:
+            return
+        if self._kept_bytes + len(data) > self.size_bytes:  # it was read in other pieces before
+            self._pieces.clear()
+            self._kept_bytes = 0
+        self._kept_bytes += len(data)
+        self._pieces[at] = bytes(data)
 
 
 class HotFiles:

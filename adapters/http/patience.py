@@ -79,6 +79,7 @@ class _Wait:
         if self._task is None:
             raise RuntimeError("only a task can wait")
         self._cancelling = self._task.cancelling()
+        self._is_over = False
         self._patience.add(self)
 
     def __exit__(

@@ -65,6 +65,13 @@ def test_a_wait_may_be_entered_again_with_another_time() -> None:
         wait.seconds = NO_TIME_S
         with pytest.raises(TimeoutError), wait:
             await asyncio.Event().wait()
+        wait.seconds = LONG_S
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError), wait:
+            await asyncio.Event().wait()
+        task.uncancel()
 
     run(test)
 

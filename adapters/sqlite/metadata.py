@@ -33,7 +33,7 @@ from adapters.sqlite.schema import migrate
 from adapters.sqlite.session import Row, Session, one_write
 from adapters.sqlite.usage import add_usage, read_usage
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position, Slice
-from domain.errors import Conflict, NotFound, PreconditionFailed
+from domain.errors import Conflict, NotFound, PreconditionFailed, Unavailable
 from domain.image import Image, Revision
 from domain.quota import UNLIMITED, Quota, Usage
 from domain.reclaim import ReclaimEntry, Reservation, TrashedImage, check_takeover
@@ -121,8 +121,11 @@ class SqliteMetadata:
         try:
             self._writer.write(migrate)
             self._reader = Session(path, timeout_s=busy_timeout_s)
-        except BaseException:
+        except BaseException as error:
             self._writer.close()
+            if isinstance(error, Unavailable) and isinstance(error.__cause__, sqlite3.Error):
+                # For an operator, who can give it room, or take away what stands in a migration's way.
+                raise Unavailable(f"{error}: {error.__cause__}") from error.__cause__
             raise
 
     def __enter__(self) -> Self:

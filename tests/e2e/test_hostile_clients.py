@@ -374,7 +374,7 @@ def test_an_upload_that_is_slow_but_moves_on_succeeds(wants_progress: Service, u
 
 @pytest.mark.parametrize("asks", ["", "Range: bytes=1-\r\n"])
 def test_whoever_stops_reading_is_given_up(wants_progress: Service, user: str, asks: str) -> None:
-    """Sent as a file by the server, and, as a range or from S3, in pieces by the application."""
+    """Some in pieces by the application, as ranges and what is in memory; others as a file by the server."""
     image_id = _uploaded(wants_progress, user, pictures.big_jpeg(12 * MIB))
     request = f"GET {IMAGES}/{image_id} HTTP/1.1\r\nHost: x\r\nX-User-ID: {user}\r\n{asks}\r\n".encode()
     with Siege(wants_progress), connection(wants_progress) as idle:
@@ -417,9 +417,13 @@ def test_clients_that_vanish_in_mid_upload_leave_nothing(besieged: Service) -> N
 
 
 @pytest.mark.parametrize("asks", ["", "Range: bytes=1-\r\n"])
-def test_clients_that_vanish_in_mid_download_leave_nothing(besieged: Service, user: str, asks: str) -> None:
+@pytest.mark.parametrize("size_bytes", [5 * MIB, 12 * MIB])
+def test_clients_that_vanish_in_mid_download_leave_nothing(
+    besieged: Service, user: str, size_bytes: int, asks: str
+) -> None:
+    """Nobody watches whether the client is there while a shorter one goes out of memory."""
     api = Api(besieged, user)
-    image_id = api.uploaded(pictures.big_jpeg(12 * MIB))["image_id"]
+    image_id = api.uploaded(pictures.big_jpeg(size_bytes))["image_id"]
     request = f"GET {IMAGES}/{image_id} HTTP/1.1\r\nHost: x\r\nX-User-ID: {user}\r\n{asks}\r\n".encode()
     with Siege(besieged):
         before = _sockets(besieged)

@@ -277,6 +277,14 @@ def picture() -> tuple[StoredObject, bytes]:
     return target, data
 
 
+def stored(root: Path, *pictures: tuple[StoredObject, bytes], hot_bytes: int) -> FilesystemObjects:
+    objects = FilesystemObjects(root, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=hot_bytes)
+    for target, data in pictures:
+        objects.put(target, io.BytesIO(data), deadline=LATER)
+    settle()
+    return objects
+
+
 def is_kept(objects: FilesystemObjects, target: StoredObject) -> bool:
     first, again = at_hand(objects, target), at_hand(objects, target)
     return all(one is other for one, other in zip(first, again, strict=True))
@@ -291,12 +299,8 @@ def at_hand(objects: FilesystemObjects, target: StoredObject) -> list[bytes | by
 
 
 def test_a_hot_object_is_read_from_memory_until_it_is_deleted(tmp_path: Path) -> None:
-    objects = FilesystemObjects(
-        tmp_path, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=16 * PIECE_BYTES
-    )
     target, data = picture()
-    objects.put(target, io.BytesIO(data), deadline=LATER)
-    settle()
+    objects = stored(tmp_path, (target, data), hot_bytes=16 * PIECE_BYTES)
     for _ in range(2):
         at_hand(objects, target)
     assert b"".join(piece or b"" for piece in at_hand(objects, target)) == data
@@ -311,12 +315,7 @@ def test_a_hot_object_is_read_from_memory_until_it_is_deleted(tmp_path: Path) ->
 
 def test_a_deleted_object_leaves_its_room(tmp_path: Path) -> None:
     pictures = [picture() for _ in range(5)]
-    objects = FilesystemObjects(
-        tmp_path, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=4 * len(pictures[0][1])
-    )
-    for target, data in pictures:
-        objects.put(target, io.BytesIO(data), deadline=LATER)
-    settle()
+    objects = stored(tmp_path, *pictures, hot_bytes=4 * len(pictures[0][1]))
     for target, _ in pictures:
         at_hand(objects, target)
     assert [is_kept(objects, target) for target, _ in pictures * 2][5:] == [True] * 4 + [False]
@@ -326,12 +325,8 @@ def test_a_deleted_object_leaves_its_room(tmp_path: Path) -> None:
 
 
 def test_a_hot_object_that_is_damaged_is_found_to_be(tmp_path: Path) -> None:
-    objects = FilesystemObjects(
-        tmp_path, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=16 * PIECE_BYTES
-    )
     target, data = picture()
-    objects.put(target, io.BytesIO(data), deadline=LATER)
-    settle()
+    objects = stored(tmp_path, (target, data), hot_bytes=16 * PIECE_BYTES)
     for _ in range(3):
         at_hand(objects, target)
     path = Path(os.fsdecode(place_of_key(os.fsencode(tmp_path), target.key).path))

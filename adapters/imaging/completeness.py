@@ -69,52 +69,63 @@ _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _JPEG_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
 # Frames that a decoder exists for: not the hierarchical ones. 0xC4, 0xC8 and 0xCC are no frames.
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
-_SOF_UNREADABLE = frozenset({0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
+# The others, and DHP, which comes before all frames of such a file.
+_HIERARCHICAL = frozenset({0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xDE})
+# Frames that are not progressive: a scan has the components that it names whole.
+_SOF_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC3, 0xC9})
+_SOF_MIN_BYTES = 10  # from its marker to its number of components
 # In a scan 0xFF00 is a byte of data and D0-D7 are restarts; repeated 0xFF are padding before a marker.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_EXIF_SIGNATURE = b"Exif\0\0"
+_SEGMENT_START_BYTES = 4 + len(_EXIF_SIGNATURE)  # marker and length stand before it
 
 
 def _walk_jpeg(file: Reader) -> Container:
-    frame = exif = b""
-    width = height = 0
-    scan = b""
+    frame = exif = scan = b""
     file.skip(2)
     # An EOI inside a segment is a thumbnail's. Behind the real one anything may follow: more pictures, a film.
-    while (marker := _next_marker(file)) != _EOI:
+    while (marker := (start := _next_segment(file))[1]) != _EOI:
         file.count_part()
-        if marker in _SOF_UNREADABLE:
+        if marker in _HIERARCHICAL:
             raise BrokenError("is a hierarchical JPEG, which is not supported")
         if marker == _SOI or marker <= 0x01:
+            file.skip(2)
             continue
-        at = file.at
-        length = int.from_bytes(file.take(2), "big")
+        segment_bytes = 2 + int.from_bytes(start[2:4], "big")
+        after = file.at + segment_bytes
         if marker in _SOF and not frame:
-            frame = _segment(file, marker, at, length)
-            height, width = struct.unpack_from(">HH", frame, 5) if length >= 8 else (0, 0)  # noqa: PLR2004
+            frame = file.take(segment_bytes)
         elif marker == _SOS and not scan:
-            scan = _segment(file, marker, at, length)
-        elif marker == _APP1 and not exif and length > 2 and file.take(min(6, length - 2)) == b"Exif\0\0":  # noqa: PLR2004
-            exif = _segment(file, marker, at, length)[4:]
-        file.at = at
-        file.skip(length)
+            scan = file.take(segment_bytes)
+            if _is_all_of(frame, scan) and file.ends_with(b"\xff\xd9"):
+                break
+        elif marker == _APP1 and not exif and start[4:] == _EXIF_SIGNATURE:
+            exif = file.take(segment_bytes)[4:]
+        file.skip(after - file.at)
         if marker in _JPEG_METADATA:
-            file.count_metadata(length)
-    if not frame or not scan:
+            file.count_metadata(segment_bytes - 2)
+    if len(frame) < _SOF_MIN_BYTES or not scan:
         raise BrokenError("has no picture in it")
+    height, width = struct.unpack_from(">HH", frame, 5)
     return _container(b"\xff\xd8" + frame + scan, width, height, turned=orientation_of(exif))
 
 
-def _next_marker(file: Reader) -> int:
-    if not _MARKER.match(pair := file.take(2)):
-        file.at -= 2
+def _next_segment(file: Reader) -> bytes:
+    """Move to the next marker, and return the first bytes from there on."""
+    start = file.peek(_SEGMENT_START_BYTES)
+    if not _MARKER.match(start):
         file.find(_MARKER)
-        pair = file.take(2)
-    return pair[1]
+        start = file.peek(_SEGMENT_START_BYTES)
+    return start
 
 
-def _segment(file: Reader, marker: int, at: int, length: int) -> bytes:
-    file.at = at
-    return bytes((0xFF, marker)) + file.take(max(length, 2))
+def _is_all_of(frame: bytes, scan: bytes) -> bool:
+    """Tell whether a scan has all of a frame's components, so that nothing but an EOI may follow its data.
+
+    Most photos are like that. If such a file ends in an EOI, its data, nearly all of it, needn't be searched for one:
+    none can stand in there.
+    """
+    return len(frame) >= _SOF_MIN_BYTES and frame[1] in _SOF_SEQUENTIAL and scan[4:5] == frame[9:10]
 
 
 # ---- PNG, with APNG (https://www.w3.org/TR/png-3/)

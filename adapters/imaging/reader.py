@@ -66,6 +66,22 @@ class Reader:
         self.at += count
         return self._buffer[at : at + count]
 
+    def peek(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, or the fewer that are left, without passing over them."""
+        at = self.at - self._start
+        if at < 0 or at + count > len(self._buffer):
+            self._fill(_STEP_BYTES)
+            at = 0
+        return self._buffer[at : at + count]
+
+    def ends_with(self, tail: bytes) -> bool:
+        """Tell whether the rest of the file ends like that. The cursor stays."""
+        at = self.at
+        self.at = max(at, self.size - len(tail))
+        is_there = self.peek(len(tail)) == tail
+        self.at = at
+        return is_there
+
     def skip(self, count: int) -> None:
         """Pass over ``count`` bytes, which must be there."""
         if count > self.size - self.at:

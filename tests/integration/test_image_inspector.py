@@ -224,6 +224,34 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
     assert refusal(pictures.jpeg_with_thumbnail()[:-2]) == "unreadable_image"
 
 
+def of_two_scans() -> bytes:
+    """A JPEG whose first scan has one of three components, as far as the headers tell."""
+    whole = pictures.jpeg()
+    at = whole.index(b"\xff\xda")
+    first = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, 1, 0, 0, 63, 0)
+    return whole[:at] + first + b"\x11" * 40 + whole[at:]
+
+
+@pytest.mark.parametrize("whole", [pictures.jpeg(progressive=True), of_two_scans()], ids=["progressive", "one by one"])
+def test_what_stands_between_the_scans_of_a_jpeg_is_looked_at(whole: bytes) -> None:
+    assert inspect(whole) == inspect(pictures.jpeg())
+    second = whole.index(b"\xff\xda", whole.index(b"\xff\xda") + 2)
+    comment = struct.pack(">BBH", 0xFF, 0xFE, 10_002) + bytes(10_000)
+    assert refusal(whole[:second] + comment + whole[second:], Limits(max_metadata_bytes=9_999)) == "too_much_metadata"
+
+
+@pytest.mark.parametrize("marker", [0xC5, 0xDE])
+def test_a_hierarchical_jpeg_is_refused(marker: int) -> None:
+    assert refusal(hostile.jpeg_with((marker, bytes(15)))) == "unreadable_image"
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_a_jpeg_whose_frame_is_too_short_is_refused(length: int) -> None:
+    whole = pictures.jpeg()
+    at = whole.index(b"\xff\xc0") + 2
+    assert refusal(whole[:at] + length.to_bytes(2, "big") + whole[at + 2 :]) == "unreadable_image"
+
+
 def test_a_jpeg_without_a_scan_is_refused() -> None:
     whole = pictures.jpeg()
     assert refusal(whole[: whole.index(b"\xff\xda")] + b"\xff\xd9") == "unreadable_image"
@@ -249,7 +277,8 @@ def test_an_end_marker_is_found_across_the_border_of_two_reads(border: int, padd
     for end in range(border - 5, border + 5):
         room = end - len(whole)
         stretched = whole[:-2] + (padding * room)[:room] + whole[-2:]
-        assert inspect(stretched) == inspect(whole)
+        # With a byte behind it the marker has to be searched for; without it is looked for at the end.
+        assert inspect(stretched + b"\0") == inspect(stretched) == inspect(whole)
         assert refusal(stretched[:-2]) == refusal(stretched[:-1]) == "unreadable_image"
 
 
@@ -456,7 +485,9 @@ class Watched(BytesIO):
         return data
 
 
-@pytest.mark.parametrize("media_type", ["image/png", "image/tiff", "image/bmp", "image/webp", "image/heic"])
+@pytest.mark.parametrize(
+    "media_type", ["image/jpeg", "image/png", "image/tiff", "image/bmp", "image/webp", "image/heic"]
+)
 def test_pixels_are_passed_over_unread(media_type: str) -> None:
     options = {"lossless": True} if media_type == "image/webp" else {}
     data = pictures.EVERY_FORMAT[media_type](width=400, height=400, **options)
@@ -465,7 +496,9 @@ def test_pixels_are_passed_over_unread(media_type: str) -> None:
     assert file.read_bytes < len(data) / 2
 
 
-@pytest.mark.parametrize("data", [pictures.big_jpeg(2_000_000), pictures.gif(1_000, 1_000)], ids=["jpeg", "gif"])
+@pytest.mark.parametrize(
+    "data", [pictures.big_jpeg(2_000_000) + b"film", pictures.gif(1_000, 1_000)], ids=["jpeg and more", "gif"]
+)
 def test_what_has_to_be_read_is_read_in_small_pieces(data: bytes) -> None:
     file = Watched(data)
     INSPECTOR.inspect(file, limits=Limits())

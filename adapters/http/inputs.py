@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -109,36 +109,50 @@ def _parse_limit(raw: str | None) -> int:
     return int(raw)
 
 
-async def body_pieces(request: Request[Any, Any, Any], most: int) -> AsyncIterator[bytes]:
-    """Yield the body's pieces, none empty.
+class BodyPieces:
+    """The pieces of a request's body, none empty, for ``async for``.
 
     They come from the server's own events, since Litestar would answer a body that was cut off with a 500. Whoever
     reads to the end knows that the body is the one that was signed, if it was: so no body is read in another way.
 
-    Raises:
+    Iterating raises:
         Problem: it is longer than ``most`` bytes, ended before its time, or is not what its digest names.
     """
-    digest: ContentDigest | None = request.scope["state"].get(STATE_KEY)
-    received, more = 0, True
-    while more:
-        event = await request.receive()
-        if event["type"] != "http.request":
-            raise Problem("invalid_request", "The body ended before its time.")
-        piece, more = event["body"], event.get("more_body", False)
-        received += len(piece)
-        if received > most:
-            raise Problem("request_too_large", f"At most {most} bytes are read.")
-        if piece:
-            if digest is not None:
-                digest.update(piece)
-            yield piece
-    if digest is not None:
-        digest.check()
+
+    def __init__(self, request: Request[Any, Any, Any], most: int) -> None:
+        """Begin before the first."""
+        self._receive = request.receive
+        self._digest: ContentDigest | None = request.scope["state"].get(STATE_KEY)
+        self._most = self._left = most
+        self._has_more = True
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece."""
+        while self._has_more:
+            event = await self._receive()
+            if event["type"] != "http.request":
+                raise Problem("invalid_request", "The body ended before its time.")
+            piece: bytes = event["body"]
+            self._has_more = event.get("more_body", False)
+            self._left -= len(piece)
+            if self._left < 0:
+                raise Problem("request_too_large", f"At most {self._most} bytes are read.")
+            if piece:
+                if self._digest is not None:
+                    self._digest.update(piece)
+                return piece
+        if self._digest is not None:
+            self._digest.check()
+        raise StopAsyncIteration
 
 
 async def skip_body(request: Request[Any, Any, Any]) -> None:
     """Read a body that has no meaning to its end, where one that was signed is found to be as it was, or not."""
-    async for _ in body_pieces(request, _BODY_MAX_BYTES):
+    async for _ in BodyPieces(request, _BODY_MAX_BYTES):
         pass
 
 
@@ -155,7 +169,7 @@ async def read_json_object(request: Request[Any, Any, Any], *media_types: str) -
             f"Send {' or '.join(media_types)}.",
             headers=(("Accept", ", ".join(media_types)),),  # RFC 9110, section 15.5.16
         )
-    body = b"".join([piece async for piece in body_pieces(request, _BODY_MAX_BYTES)])
+    body = b"".join([piece async for piece in BodyPieces(request, _BODY_MAX_BYTES)])
     try:
         value = msgspec.json.decode(body)
         # msgspec keeps the last of equal fields and says nothing. Numbers are left alone: Python refuses long ones.

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from adapters.http.authentication import header
 from adapters.http.replies import Scope
@@ -21,6 +21,10 @@ class _Load:
 
     uploads: int = 0
     size_bytes: int = 0
+
+
+Share = tuple[_Load, _Load]
+"""What is under way, of all or of one owner, and the most that may be."""
 
 
 class Intake:
@@ -59,54 +63,79 @@ class Intake:
         """How many uploads there are, and for how many bytes."""
         return self._all.uploads, self._all.size_bytes
 
-    @asynccontextmanager
-    async def upload(self, scope: Scope, owner: UserId, *, body_max_bytes: int) -> AsyncIterator["Arrival"]:
-        """Take an upload in for as long as the context lasts, before any of its body is read.
+    def upload(self, scope: Scope, owner: UserId, *, body_max_bytes: int) -> "Arrival":
+        """Return a context that has taken an upload in, before any of its body is read, for as long as it lasts.
 
-        Raises:
+        Entering it raises:
             Overloaded: there is no room.
             Problem: 429, the owner's budget does not allow that many bytes.
         """
+        return Arrival(self, scope, owner, body_max_bytes, self._throttle, self._clock)
+
+    def let_in(self, owner: UserId) -> Sequence[Share]:
+        """Count one more upload; return where its bytes are to be counted, and how many there may be."""
         mine = self._of_owner.get(owner) or _Load()
-        shares = ((self._all, self._most), (mine, self._most_of_one))
-        if any(load.uploads >= most.uploads for load, most in shares):
+        if self._all.uploads >= self._most.uploads or mine.uploads >= self._most_of_one.uploads:
             raise Overloaded("too many uploads are under way")
         self._of_owner[owner] = mine
-        arrival = Arrival(scope, shares, self._throttle, self._clock)
-        for load, _ in shares:
-            load.uploads += 1
-        try:
-            length = header(scope, b"content-length") or ""
-            await arrival.expect(min(int(length), body_max_bytes) if _is_length(length) else _STEP_BYTES)
-            yield arrival
-        finally:
-            for load, _ in shares:
-                load.uploads -= 1
-                load.size_bytes -= arrival.expected_bytes
-            if not mine.uploads:
-                del self._of_owner[owner]
-            await arrival.settle()
+        self._all.uploads += 1
+        mine.uploads += 1
+        return (self._all, self._most), (mine, self._most_of_one)
+
+    def let_out(self, owner: UserId, size_bytes: int) -> None:
+        """Count one less, of so many bytes."""
+        mine = self._of_owner[owner]
+        for load in (self._all, mine):
+            load.uploads -= 1
+            load.size_bytes -= size_bytes
+        if not mine.uploads:
+            del self._of_owner[owner]
 
 
 class Arrival:
-    """One upload on its way in. What its length says is reserved and paid at once; without one, a step at a time."""
+    """One upload on its way in. What its length says is reserved and paid at once; without one, a step at a time.
+
+    A class because asynchronous generators cost more than all that is done here.
+    """
 
     def __init__(
         self,
+        intake: Intake,
         scope: Scope,
-        shares: Sequence[tuple[_Load, _Load]],
+        owner: UserId,
+        body_max_bytes: int,
         throttle: Throttle | None,
         clock: Callable[[], float],
     ) -> None:
-        """Take what it counts in, and how much each may be."""
+        """Take where it is counted, whose it is and how it is paid."""
         self.expected_bytes = 0
         self._arrived_bytes = 0
         self._paid_bytes = 0
         self._paid_at = math.inf
+        self._intake = intake
         self._scope = scope
-        self._shares = shares
+        self._owner = owner
+        self._body_max_bytes = body_max_bytes
         self._throttle = throttle
         self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        """Take it in; raise what Intake.upload says."""
+        self._shares = self._intake.let_in(self._owner)
+        try:
+            length = header(self._scope, b"content-length") or ""
+            await self.expect(min(int(length), self._body_max_bytes) if _is_length(length) else _STEP_BYTES)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let it out, and give back what was paid for bytes that never came."""
+        self._intake.let_out(self._owner, self.expected_bytes)
+        unused = self._paid_bytes - self._arrived_bytes
+        if self._throttle is not None and unused > 0:
+            await self._throttle.give_back(self._scope, unused, paid_s_ago=self._clock() - self._paid_at)
 
     async def expect(self, size_bytes: int) -> None:
         """Reserve and pay for so many more bytes; raise what Intake.upload does."""
@@ -126,12 +155,6 @@ class Arrival:
         self._arrived_bytes += size_bytes
         while self._arrived_bytes > self.expected_bytes:
             await self.expect(_STEP_BYTES)
-
-    async def settle(self) -> None:
-        """Give back what was paid for bytes that never came."""
-        unused = self._paid_bytes - self._arrived_bytes
-        if self._throttle is not None and unused > 0:
-            await self._throttle.give_back(self._scope, unused, paid_s_ago=self._clock() - self._paid_at)
 
 
 def _is_length(text: str) -> bool:

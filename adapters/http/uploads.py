@@ -3,11 +3,11 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote
 
 from litestar import Request
@@ -15,12 +15,14 @@ from litestar.concurrency import sync_to_thread
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from adapters.http.authentication import header
-from adapters.http.inputs import body_pieces, gathered, split_tags
+from adapters.http.inputs import BodyPieces, gathered, split_tags
 from adapters.http.intake import Arrival, Intake
 from adapters.http.problems import Problem
 from application.content import Content
 from domain.errors import Invalid, TooLarge, Unavailable
 from domain.values import Description, Filename, Tag, Title, UserId, parse_tags
+
+R = TypeVar("R")
 
 _BATCH_BYTES = 512 * 1024  # hashed and written at once, in a thread; smaller files never leave memory
 _FIELD_MAX_BYTES = 64 * 1024
@@ -46,11 +48,16 @@ class UploadForm:
     tags: tuple[Tag, ...]
 
 
-@asynccontextmanager
 async def received_upload(
-    request: Request[Any, Any, Any], owner: UserId, *, intake: Intake, max_file_bytes: int, spool_dir: Path | None
-) -> AsyncIterator[UploadForm]:
-    """Receive a form; its file stays readable inside the context and is gone behind it.
+    request: Request[Any, Any, Any],
+    owner: UserId,
+    store: Callable[[UploadForm], Awaitable[R]],
+    *,
+    intake: Intake,
+    max_file_bytes: int,
+    spool_dir: Path | None,
+) -> R:
+    """Receive a form, have it stored, and return what came of that. Then its file is gone.
 
     Raises:
         Overloaded, or Problem (429): there is no room for it, or its owner's budget does not allow it.
@@ -64,8 +71,8 @@ async def received_upload(
         spool = _Spool(spool_dir)
         try:
             form = _FormReader(spool, max_file_bytes)
-            await _receive(body_pieces(request, body_max_bytes), arrival, boundary, form)
-            yield await form.finish()
+            await _receive(BodyPieces(request, body_max_bytes), arrival, boundary, form)
+            return await store(await form.finish())
         finally:
             spool.close()
 
@@ -80,7 +87,7 @@ def _boundary(content_type: str) -> str:
     return cast("str", boundary)
 
 
-async def _receive(pieces: AsyncIterator[bytes], arrival: Arrival, boundary: str, form: "_FormReader") -> None:
+async def _receive(pieces: BodyPieces, arrival: Arrival, boundary: str, form: "_FormReader") -> None:
     try:
         with PushMultipartParser(
             boundary, max_segment_count=_PARTS_MAX, max_header_size=_PART_HEADER_MAX_BYTES

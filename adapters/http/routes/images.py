@@ -24,11 +24,11 @@ from adapters.http.inputs import (
     skip_body,
 )
 from adapters.http.replies import Reply, content_reply, json_reply, request_fields
-from adapters.http.uploads import received_upload
+from adapters.http.uploads import UploadForm, received_upload
 from application.commands.delete_image import DeleteImage
 from application.commands.restore_image import RestoreImage
 from application.commands.revise_metadata import ReviseMetadata
-from application.commands.upload_image import UploadImage
+from application.commands.upload_image import UploadedImage, UploadImage
 from application.ports import ByOwner, ByTags, ByTitle, Filter
 from application.queries.get_image import GetImage
 from application.queries.list_images import ListImages
@@ -47,14 +47,9 @@ async def upload(request: Request[Any, Any, Any], owner: UserId, context: Contex
     Query(request.scope["query_string"]).done()
     raw_key = header(request.scope, b"idempotency-key")
     key = None if raw_key is None else IdempotencyKey(raw_key)
-    async with received_upload(
-        request,
-        owner,
-        intake=context.intake,
-        max_file_bytes=context.limits.max_upload_bytes,
-        spool_dir=context.spool_dir,
-    ) as form:
-        uploaded = await context.bus.execute(
+
+    async def store(form: UploadForm) -> UploadedImage:
+        return await context.bus.execute(
             UploadImage(
                 owner=owner,
                 filename=form.filename,
@@ -65,6 +60,15 @@ async def upload(request: Request[Any, Any, Any], owner: UserId, context: Contex
                 idempotency_key=key,
             )
         )
+
+    uploaded = await received_upload(
+        request,
+        owner,
+        store,
+        intake=context.intake,
+        max_file_bytes=context.limits.max_upload_bytes,
+        spool_dir=context.spool_dir,
+    )
     headers = [("Location", f"{context.public_path}{PATH}/{uploaded.image.image_id}"), _version_tag(uploaded.image)]
     if uploaded.replayed:
         headers.append(("Idempotent-Replayed", "true"))

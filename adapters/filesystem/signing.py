@@ -59,7 +59,6 @@ class UrlSigner:
     def _signature(self, method: str, disposition: str, expires: str, sha256: str, key: str) -> str:
         # Lengths in front, so that no two requests run together into the same message, whatever they consist of.
         parts = [part.encode(errors="surrogatepass") for part in (method, disposition, expires, sha256, key)]
-        message = b"".join(b"%d:%b" % (len(part), part) for part in parts)
         signed = self._keyed.copy()
-        signed.update(message)
+        signed.update(b"".join([b"%d:%b" % (len(part), part) for part in parts]))
         return signed.hexdigest()

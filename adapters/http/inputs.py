@@ -33,13 +33,15 @@ class Query:
 
     def __init__(self, query_string: bytes) -> None:
         """Parse ``a=1&b=2``; raise Problem for what is not UTF-8 behind the percent signs."""
+        self._values: dict[str, list[str]] = {}
+        if not query_string:  # as in most requests
+            return
         try:
             pairs = parse_qsl(
                 query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
             )
         except ValueError as error:
             raise Problem("invalid_request", "The query string is malformed, or has too many parameters.") from error
-        self._values: dict[str, list[str]] = {}
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
 

@@ -56,6 +56,8 @@ class Sample:
     p50_ms: float
     p99_ms: float
     errors: int
+    durable_rate: float
+    """Requests a second if the time counts, too, that it then takes until all of them are on the disk."""
 
 
 @dataclass
@@ -172,8 +174,10 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
     # What one left to be answered, or written, must not slow the next.
     if load.p99_ms > _SLOW_MS:
         server.wait_until_idle()  # wrk goes without waiting for the last answers
+    begun = time.perf_counter()
     if row.writes:
         os.sync()
+    seconds_more = time.perf_counter() - begun
     return Sample(
         requests=load.requests,
         rate=round(load.requests / load.seconds, 3),
@@ -181,6 +185,7 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
         p50_ms=load.p50_ms,
         p99_ms=load.p99_ms,
         errors=load.errors,
+        durable_rate=round(load.requests / (load.seconds + seconds_more), 3),
     )
 
 

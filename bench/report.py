@@ -22,6 +22,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     return {
         "peers": _peers(results),
         "targets": _targets(results),
+        "durable": _durable(results),
         "flat": _flat(results),
         "rows": _rows(results),
         "starts": _starts(results),
@@ -120,6 +121,25 @@ def _verdict(value: float, target: float | None, word: str) -> str:
         return ""
     is_met = value <= target if word == "at most" else value >= target
     return f"{word} {target:g}: {'met' if is_met else '**not met**'}"
+
+
+def _durable(results: dict[str, Any]) -> str:
+    lines: list[list[object]] = []
+    for row, peers in _measured(results):
+        if not row.writes:
+            continue
+        lines += [
+            [
+                row.title,
+                results["peers"][name]["name"],
+                _number(_median(samples, "rate")),
+                _number(_median(samples, "durable_rate")),
+                "" if name == _US else spread(ratios(peers[_US], samples, "durable_rate")),
+            ]
+            for name, samples in peers.items()
+        ]
+    head = ["row", "", "acknowledged a second", "on the disk a second", "Calotype's to its, on the disk"]
+    return markdown("Uploads, if the time counts until all of them are on the disk", head, lines)
 
 
 def _flat(results: dict[str, Any]) -> str:

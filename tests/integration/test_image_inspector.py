@@ -252,6 +252,13 @@ def test_a_jpeg_whose_frame_is_too_short_is_refused(length: int) -> None:
     assert refusal(whole[:at] + length.to_bytes(2, "big") + whole[at + 2 :]) == "unreadable_image"
 
 
+@pytest.mark.parametrize("length", range(2))
+def test_a_jpeg_whose_scan_is_shorter_than_its_length_is_refused(length: int) -> None:
+    whole = pictures.jpeg()
+    at = whole.index(b"\xff\xda") + 2
+    assert refusal(whole[:at] + length.to_bytes(2, "big") + whole[at + 2 :]) == "unreadable_image"
+
+
 def test_a_jpeg_without_a_scan_is_refused() -> None:
     whole = pictures.jpeg()
     assert refusal(whole[: whole.index(b"\xff\xda")] + b"\xff\xd9") == "unreadable_image"

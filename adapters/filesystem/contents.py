@@ -48,8 +48,10 @@ class KnownContents:
         known = self._known.get(path)
         if known is not None and known[0] == stamps:
             return known[1]
+        # Before it is read: how long that takes says nothing of how old the stamps were when they were taken.
+        is_settled = time.time_ns() - status.st_ctime_ns > STAMP_STEP_NS
         content = _read(descriptor)
-        if time.time_ns() - status.st_ctime_ns > STAMP_STEP_NS:
+        if is_settled:
             self._keep(path, stamps, content)
         return content
 

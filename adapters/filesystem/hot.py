@@ -20,13 +20,19 @@ _ASKED_MAX = 4096  # some 1 MB
 
 @dataclass(slots=True)
 class HotFile:
-    """A file that has its room, and what has been read of it since, in the pieces that it was read in."""
+    """A file that has its room, and what has been read of it since, in the pieces that it was read in.
+
+    Whoever sends it may do so for minutes, and hold it beyond its time: when its room goes to others it lets go of its
+    pieces, and keeps no more.
+    """
 
     stamps: Stamps
     size_bytes: int
     asked_s: float
     _pieces: dict[int, bytes] = field(default_factory=dict)
     _kept_bytes: int = 0
+    _has_room: bool = True
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def piece(self, at: int, size: int) -> bytes | None:
         """Return so many bytes from there on, if a piece is just that."""
@@ -34,18 +40,27 @@ class HotFile:
         return piece if piece is not None and len(piece) == size else None
 
     def keep(self, at: int, data: bytes | bytearray, descriptor: int) -> None:
-        """Keep what was read there, unless the open file has been altered meanwhile.
+        """Keep what was read there, unless the open file has been altered meanwhile, or its room is gone.
 
         Raises:
             OSError: the file doesn't tell.
         """
         if stamps_of(os.fstat(descriptor)) != self.stamps:
             return
-        if self._kept_bytes + len(data) > self.size_bytes:  # it was read in other pieces before
+        with self._lock:
+            if not self._has_room:
+                return
+            if self._kept_bytes + len(data) > self.size_bytes:  # it was read in other pieces before
+                self._pieces.clear()
+                self._kept_bytes = 0
+            self._kept_bytes += len(data)
+            self._pieces[at] = bytes(data)
+
+    def end(self) -> None:
+        """Give the room back."""
+        with self._lock:
+            self._has_room = False
             self._pieces.clear()
-            self._kept_bytes = 0
-        self._kept_bytes += len(data)
-        self._pieces[at] = bytes(data)
 
 
 class HotFiles:
@@ -115,4 +130,5 @@ class HotFiles:
     def _drop(self, path: bytes) -> None:
         file = self._files.pop(path, None)
         if file is not None:
+            file.end()
             self.room_bytes += file.size_bytes

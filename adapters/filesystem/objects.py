@@ -241,9 +241,9 @@ class FilesystemObjects:
     def delete_prefix(self, prefix: str, *, deadline: datetime) -> None:
         """See ObjectStore.delete_prefix."""
         image = place_of_prefix(self._root, prefix)
-        self._hot.forget(image.folder)
         self._empty(image.partials, image.is_partial, deadline)
         self._empty(image.folder, lambda _: True, deadline)
+        self._hot.forget(image.folder)  # behind the names: who asked in between would have them kept again
         self._require_before(deadline, "the deletion took too long")
         # Not empty: a put came in between, so not all is deleted. That fails the call, and it will be repeated.
         with suppress(FileNotFoundError):

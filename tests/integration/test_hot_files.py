@@ -5,6 +5,7 @@ import io
 import os
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.filesystem import FilesystemObjects
+from adapters.filesystem import FilesystemObjects, contents
+from adapters.filesystem.disk import Disk
 from adapters.filesystem.hot import HotFile, HotFiles
 from adapters.filesystem.layout import place_of_key
 from adapters.memory import FixedClock
@@ -89,6 +91,34 @@ class Shelf:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
+
+
+# ---- how much
+
+
+def test_a_file_that_somebody_still_sends_lets_go_of_its_bytes_when_its_room_goes_to_another(shelf: Shelf) -> None:
+    names = [f"file {number}" for number in range(12)]
+    shelf.write(*names)
+    still_sent = []
+    for name in names:
+        shelf.now_s += 11
+        shelf.heat(name)
+        still_sent.append(shelf.ask(name))
+        held = sum(sum(map(len, hot._pieces.values())) for hot in still_sent if hot is not None)
+        assert held == ROOM_BYTES - shelf.hot.room_bytes <= ROOM_BYTES
+
+
+def test_a_file_that_is_forgotten_while_it_is_sent_keeps_nothing_more(shelf: Shelf) -> None:
+    shelf.write("a")
+    shelf.heat("a")
+    hot = shelf.ask("a")
+    assert hot is not None
+    shelf.hot.forget(os.fsencode(shelf.folder))
+    with (shelf.folder / "a").open("rb") as file:
+        data = os.pread(file.fileno(), PIECE_BYTES, 0)
+        hot.keep(0, data, file.fileno())
+    assert hot.piece(0, PIECE_BYTES) is None
+    assert shelf.hot.room_bytes == ROOM_BYTES
 
 
 # ---- which
@@ -277,8 +307,12 @@ def picture() -> tuple[StoredObject, bytes]:
     return target, data
 
 
-def stored(root: Path, *pictures: tuple[StoredObject, bytes], hot_bytes: int) -> FilesystemObjects:
-    objects = FilesystemObjects(root, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=hot_bytes)
+def stored(
+    root: Path, *pictures: tuple[StoredObject, bytes], hot_bytes: int, disk: Disk | None = None
+) -> FilesystemObjects:
+    objects = FilesystemObjects(
+        root, clock=CLOCK, public_url="http://x", secret=bytes(32), hot_bytes=hot_bytes, disk=disk
+    )
     for target, data in pictures:
         objects.put(target, io.BytesIO(data), deadline=LATER)
     settle()
@@ -324,6 +358,26 @@ def test_a_deleted_object_leaves_its_room(tmp_path: Path) -> None:
     assert is_kept(objects, pictures[4][0])
 
 
+class AskedForMeanwhile(Disk):
+    """A disk on which somebody asks for what is just being deleted."""
+
+    ask: Callable[[], object] | None = None
+
+    def unlink(self, path: bytes | str, *, dir_fd: int | None = None) -> None:
+        if self.ask is not None:
+            self.ask()
+        super().unlink(path, dir_fd=dir_fd)
+
+
+def test_an_object_that_is_asked_for_while_it_is_deleted_leaves_its_room(tmp_path: Path) -> None:
+    target, data = picture()
+    disk = AskedForMeanwhile()
+    objects = stored(tmp_path, (target, data), hot_bytes=4 * len(data), disk=disk)
+    disk.ask = lambda: [at_hand(objects, target) for _ in range(3)]
+    objects.delete_prefix(object_prefix(target.image_id), deadline=LATER)
+    assert objects._hot.room_bytes == 4 * len(data)
+
+
 def test_a_hot_object_that_is_damaged_is_found_to_be(tmp_path: Path) -> None:
     target, data = picture()
     objects = stored(tmp_path, (target, data), hot_bytes=16 * PIECE_BYTES)
@@ -336,3 +390,28 @@ def test_a_hot_object_that_is_damaged_is_found_to_be(tmp_path: Path) -> None:
         file.write(bytes([data[PIECE_BYTES] ^ 1]))
     with pytest.raises(Damaged):
         at_hand(objects, target)
+
+
+def test_a_file_that_was_just_written_is_not_known_however_long_it_takes_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, reads, read = contents.KnownContents(), list[int](), contents._read
+
+    def read_slowly(descriptor: int) -> contents.FileContent:
+        reads.append(descriptor)
+        settle()
+        return read(descriptor)
+
+    monkeypatch.setattr(contents, "_read", read_slowly)
+    path = tmp_path / "a"
+    for _ in range(20):  # of a machine that pauses between the two, as often as it likes
+        reads.clear()
+        path.write_bytes(os.urandom(1000))
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            known.of(b"a", file.fileno(), status)
+            is_telling = time.time_ns() - status.st_ctime_ns < 50_000_000  # 30 ms of them are the reading
+            known.of(b"a", file.fileno(), status)
+        if is_telling:
+            break
+    assert len(reads) == 2

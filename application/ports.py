@@ -175,6 +175,9 @@ class ObjectStore(Protocol):
             Damaged: the object is there, and its bytes are not those of ``sha256``.
         """
 
+    def open_at_hand(self, key: str, byte_range: ByteRange | None = None, *, sha256: str) -> ObjectBody | None:
+        """Open it, or raise, as `open` does; None if that would take reading the object, or waiting for it."""
+
     def head(self, key: str) -> ObjectInfo:
         """Return the object's properties.
 
@@ -219,6 +222,9 @@ class SignedObjects(Protocol):
 
     def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> ObjectBody:
         """See ObjectStore.open."""
+
+    def open_at_hand(self, key: str, byte_range: ByteRange | None = None, *, sha256: str) -> ObjectBody | None:
+        """See ObjectStore.open_at_hand."""
 
 
 # ---- records

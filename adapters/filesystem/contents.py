@@ -42,17 +42,20 @@ class KnownContents:
         self._lock = threading.Lock()
         self._known: dict[bytes, tuple[Stamps, FileContent]] = {}
 
+    def known(self, path: bytes, status: os.stat_result) -> FileContent | None:
+        """Return what is in the file with this status; None if it would have to be read."""
+        known = self._known.get(path)
+        return known[1] if known is not None and known[0] == stamps_of(status) else None
+
     def of(self, path: bytes, descriptor: int, status: os.stat_result) -> FileContent:
         """Return what is in the file that is open; ``status`` is its own, taken before. Raise OSError."""
-        stamps = stamps_of(status)
-        known = self._known.get(path)
-        if known is not None and known[0] == stamps:
-            return known[1]
+        if (known := self.known(path, status)) is not None:
+            return known
         # Before it is read: how long that takes says nothing of how old the stamps were when they were taken.
         is_settled = time.time_ns() - status.st_ctime_ns > STAMP_STEP_NS
         content = _read(descriptor)
         if is_settled:
-            self._keep(path, stamps, content)
+            self._keep(path, stamps_of(status), content)
         return content
 
     def _keep(self, path: bytes, stamps: Stamps, content: FileContent) -> None:

@@ -15,6 +15,7 @@ from adapters.filesystem.contents import STAMP_STEP_NS, Stamps, stamps_of
 _SMALLEST_BYTES = 256 * 1024  # what is smaller takes hardly less from memory
 _LARGEST_PART = 4
 _HOT_S = 10.0
+_COLD_S = 600.0
 _ASKED_MAX = 4096  # some 1 MB
 
 
@@ -66,6 +67,7 @@ class HotFile:
 class HotFiles:
     """Keeps files that are asked for twice within ten seconds, and each until it has cooled and another needs its room.
 
+    What nobody has asked for in ten minutes goes as soon as any is asked for: it may have been deleted elsewhere.
     While all that is kept is hot nothing else comes in: who walks through a library of any size turns nothing over.
     A file is kept if it is not small, and takes a quarter of the room at most. Threads may share it.
 
@@ -92,6 +94,7 @@ class HotFiles:
             return None
         stamps, now_s = stamps_of(status), self._clock()
         with self._lock:
+            self._drop_cold(now_s)
             file = self._files.get(path)
             if file is not None and file.stamps == stamps:
                 file.asked_s = now_s
@@ -121,11 +124,18 @@ class HotFiles:
     def _has_room(self, size_bytes: int, now_s: float) -> bool:
         """Make it, if need be, of what has cooled; return False if that isn't enough."""
         while self.room_bytes < size_bytes:
-            path, coolest = next(iter(self._files.items()))
-            if now_s - coolest.asked_s <= _HOT_S:
+            path, coldest = next(iter(self._files.items()))
+            if now_s - coldest.asked_s <= _HOT_S:
                 return False
             self._drop(path)
         return True
+
+    def _drop_cold(self, now_s: float) -> None:
+        while self._files:
+            path, coldest = next(iter(self._files.items()))
+            if now_s - coldest.asked_s <= _COLD_S:
+                return
+            self._drop(path)
 
     def _drop(self, path: bytes) -> None:
         file = self._files.pop(path, None)

@@ -24,9 +24,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from re import Pattern
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
-from adapters.filesystem.contents import SNIFFED_BYTES, KnownContents
+from adapters.filesystem.contents import SNIFFED_BYTES, FileContent, KnownContents
 from adapters.filesystem.disk import FOLDER_FLAGS, Disk, opened
 from adapters.filesystem.failures import store_failures
 from adapters.filesystem.hot import HotFile, HotFiles
@@ -113,6 +113,19 @@ class FileBody:
         self.close()
 
 
+class _OpenFile(NamedTuple):
+    key: str
+    path: bytes
+    descriptor: int
+    status: os.stat_result
+
+    def body(self, media_type: MediaType | None, byte_range: ByteRange | None, hot: HotFile | None = None) -> FileBody:
+        info = _info(self.key, self.status, media_type)
+        if byte_range is not None:
+            return FileBody(info, None, self.descriptor, *byte_range)
+        return FileBody(info, os.fsdecode(self.path), self.descriptor, 0, self.status.st_size, hot)
+
+
 class FilesystemObjects:
     """ObjectStore on the files of one folder, which any number of processes may share.
 
@@ -186,31 +199,42 @@ class FilesystemObjects:
     @store_failures()
     def open(self, key: str, byte_range: ByteRange | None = None, *, sha256: str | None = None) -> FileBody:
         """See ObjectStore.open. With ``sha256`` a file that was not read before, or has changed, is read whole."""
-        path = place_of_key(self._root, key).path
+        file = self._found(key)
         try:
-            descriptor, status = _open_object(path)
-        except FileNotFoundError as absence:
-            raise NotFound from absence
-        try:
-            if sha256 is None:
-                media_type = MediaType.sniff(os.pread(descriptor, SNIFFED_BYTES, 0))
-            else:
-                media_type = self._checked(key, path, descriptor, status, sha256)
-            start, stop = byte_range or (0, status.st_size)
-            info = _info(key, status, media_type)
-            if byte_range is not None:
-                return FileBody(info, None, descriptor, start, stop)
-            hot = None if sha256 is None else self._hot.ask(path, status)
-            return FileBody(info, os.fsdecode(path), descriptor, start, stop, hot)
+            if sha256 is not None:
+                return self._checked(
+                    file, self._contents.of(file.path, file.descriptor, file.status), sha256, byte_range
+                )
+            return file.body(MediaType.sniff(os.pread(file.descriptor, SNIFFED_BYTES, 0)), byte_range)
         except BaseException:
-            os.close(descriptor)
+            os.close(file.descriptor)
             raise
 
-    def _checked(self, key: str, path: bytes, descriptor: int, status: os.stat_result, sha256: str) -> MediaType | None:
-        digest, media_type = self._contents.of(path, descriptor, status)
-        if digest.hex() != sha256:
-            raise Damaged(f"the bytes of {key} are not those that were stored")
-        return media_type
+    @store_failures()
+    def open_at_hand(self, key: str, byte_range: ByteRange | None = None, *, sha256: str) -> FileBody | None:
+        """See ObjectStore.open_at_hand: a file that was read before, and has not changed since."""
+        file = self._found(key)
+        try:
+            if (content := self._contents.known(file.path, file.status)) is not None:
+                return self._checked(file, content, sha256, byte_range)
+        except BaseException:
+            os.close(file.descriptor)
+            raise
+        os.close(file.descriptor)
+        return None
+
+    def _found(self, key: str) -> _OpenFile:
+        path = place_of_key(self._root, key).path
+        try:
+            return _OpenFile(key, path, *_open_object(path))
+        except FileNotFoundError as absence:
+            raise NotFound from absence
+
+    def _checked(self, file: _OpenFile, content: FileContent, sha256: str, byte_range: ByteRange | None) -> FileBody:
+        if content.sha256.hex() != sha256:
+            raise Damaged(f"the bytes of {file.key} are not those that were stored")
+        hot = self._hot.ask(file.path, file.status) if byte_range is None else None
+        return file.body(content.media_type, byte_range, hot)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""

@@ -16,9 +16,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CHECKED_INLINE_MAX_BYTES = 512 * 1024  # 0.3 ms of hashing; a thread's round trip takes 0.04 ms
-# A store that has checked an object opens it at once; should it have been altered since, this is 5 ms of hashing.
-_CHECKED_BEFORE_MAX_BYTES = 8 * 1024 * 1024
-_CHECKED_MAX = 4096  # some 1 MB
 
 
 @dataclass(slots=True)
@@ -26,19 +23,6 @@ class _Calls:
     """How many calls have a thread or wait for one. Counted on the event loop alone."""
 
     under_way: int = 0
-
-
-@dataclass(slots=True)
-class _Checked:
-    """Which objects were opened, and so checked, the latest last. Known on the event loop alone."""
-
-    keys: dict[str, None] = field(default_factory=dict)
-
-    def add(self, key: str) -> None:
-        """Know this one too, and forget the one that was added first if they are too many."""
-        if len(self.keys) >= _CHECKED_MAX:
-            del self.keys[next(iter(self.keys))]
-        self.keys[key] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +44,6 @@ class AsyncBus:
     longest_wait_s: float = 5.0
     most_calls: int = 512
     _calls: _Calls = field(default_factory=_Calls)
-    _checked: _Checked = field(default_factory=_Checked)
 
     async def execute(self, command: Command[R]) -> R:
         """See Bus.execute."""
@@ -83,16 +66,17 @@ class AsyncBus:
         call: Callable[[ByteRange | None], ObjectBody],
         byte_range: ByteRange | None,
         *,
-        key: str,
+        at_hand: Callable[[ByteRange | None], ObjectBody | None],
         size_bytes: int,
     ) -> ObjectBody:
-        """Open an object. A store may read it all to check it: of a large one, not on the event loop."""
-        most_inline = _CHECKED_BEFORE_MAX_BYTES if key in self._checked.keys else _CHECKED_INLINE_MAX_BYTES
-        if size_bytes <= most_inline:
+        """Open an object; ``at_hand`` opens it if that takes no reading.
+
+        A store may read it all to check it: of a large one, not on the event loop.
+        """
+        if size_bytes <= _CHECKED_INLINE_MAX_BYTES:
             return await self.read(call, byte_range)
-        body = await self._in_thread(call, byte_range)
-        self._checked.add(key)
-        return body
+        body = at_hand(byte_range) if self.reads_inline else None
+        return await self._in_thread(call, byte_range) if body is None else body
 
     async def _in_thread(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Make a call in a thread.

@@ -54,7 +54,7 @@ class Patience:
 class _Wait:
     """What Patience.within says; as asyncio.timeout does it.
 
-    Whoever waits often may set ``seconds`` and enter it again, in the same task.
+    Whoever waits often may set ``seconds`` and enter it again.
     """
 
     __slots__ = ("_cancelling", "_is_over", "_patience", "_task", "seconds", "until_s")
@@ -74,8 +74,7 @@ class _Wait:
             self._task.cancel()
 
     def __enter__(self) -> None:
-        if self._task is None:
-            self._task = asyncio.current_task()
+        self._task = asyncio.current_task()
         if self._task is None:
             raise RuntimeError("only a task can wait")
         self._cancelling = self._task.cancelling()

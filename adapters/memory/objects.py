@@ -78,6 +78,10 @@ class MemoryObjects:
         start, stop = byte_range or (0, len(data))
         return MemoryBody(info, io.BytesIO(data[start:stop]))
 
+    def open_at_hand(self, key: str, byte_range: ByteRange | None = None, *, sha256: str) -> MemoryBody:
+        """See ObjectStore.open_at_hand. All is."""
+        return self.open(key, byte_range, sha256=sha256)
+
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
         return self._stored(key).info

@@ -101,6 +101,9 @@ class S3Objects:
         info = _info(key, size_bytes, reply["LastModified"], reply["ContentType"])
         return S3Body(info, reply["Body"], sha256=sha256 if byte_range is None else None)
 
+    def open_at_hand(self, key: str, byte_range: ByteRange | None = None, *, sha256: str) -> None:
+        """See ObjectStore.open_at_hand. Nothing is."""
+
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
         reply = self._head(key)

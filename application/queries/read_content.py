@@ -1,12 +1,16 @@
 """Read an original: its record, and its bytes when they are asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from application.bus import Query
 from application.ports import ByteRange, MetadataReader, ObjectBody, ObjectStore
 from domain.errors import Damaged, NotFound
 from domain.image import Image
 from domain.values import ImageId, UserId
+
+Body = TypeVar("Body", bound=ObjectBody | None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +36,22 @@ class ImageContent:
             NotFound: the image was deleted for good meanwhile.
             Damaged: the record is there, and its object is not what was stored.
         """
+        return self._opened(self._objects.open, byte_range)
+
+    def open_at_hand(self, byte_range: ByteRange | None = None) -> ObjectBody | None:
+        """Open it as `open` does; None if that would take reading the object, or waiting for it."""
+        return self._opened(self._objects.open_at_hand, byte_range)
+
+    def _opened(self, opening: Callable[..., Body], byte_range: ByteRange | None) -> Body:
         try:
-            body = self._objects.open(self.image.key, byte_range, sha256=self.image.sha256)
+            body = opening(self.image.key, byte_range, sha256=self.image.sha256)
         except NotFound as absence:
             self._check_still_there()
             raise Damaged(f"the object of image {self.image.image_id} is missing") from absence
         except Damaged:
             self._check_still_there()
             raise
-        if body.info.size_bytes != self.image.size_bytes:
+        if body is not None and body.info.size_bytes != self.image.size_bytes:
             body.close()
             self._check_still_there()
             raise Damaged(f"the object of image {self.image.image_id} has another size than was stored")

@@ -804,6 +804,55 @@ def test_a_file_is_read_whole_once_and_not_again(root: Path, monkeypatch: pytest
     assert sum(lengths) < len(PIECES) + 1000
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def is_at_hand(objects: FilesystemObjects, target: StoredObject) -> bool:
+    """Tell, and see that nothing stays open that isn't given out."""
+    open_before = open_descriptors()
+    body = objects.open_at_hand(target.key, sha256=target.sha256)
+    assert open_descriptors() == open_before + (body is not None)
+    if body is None:
+        return False
+    with closing(body):
+        assert body.read() == JPEG
+    return True
+
+
+def test_a_file_is_at_hand_when_it_was_read_and_has_not_changed_since(root: Path) -> None:
+    objects, target = store(root), promised()
+    put(objects, target)
+    settle()
+    assert not is_at_hand(objects, target)
+    checked(objects, target)
+    assert is_at_hand(objects, target)
+    path = the_file(root, target)
+    path.chmod(0o640)
+    settle()
+    assert not is_at_hand(objects, target), "what changed is the store's to find out, which takes reading"
+    checked(objects, target)
+    assert is_at_hand(objects, target)
+    assert not is_at_hand(store(root), target), "another process has not read it"
+
+
+def test_what_takes_no_reading_is_told_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, target, other = store(root), promised(), promised(PIECES)
+    put(objects, target)
+    settle()
+    checked(objects, target)
+    monkeypatch.delattr(os, "pread")
+    open_before = open_descriptors()
+    with pytest.raises(Damaged):
+        objects.open_at_hand(target.key, sha256=other.sha256)
+    with pytest.raises(NotFound):
+        objects.open_at_hand(other.key, sha256=other.sha256)
+    body = objects.open_at_hand(target.key, sha256=target.sha256)
+    assert body is not None
+    body.close()
+    assert open_descriptors() == open_before
+
+
 def test_what_is_known_of_files_has_a_bound(root: Path) -> None:
     known = KnownContents()
     path = root / "file"

@@ -72,7 +72,7 @@ class Shelf:
 
     def is_kept(self, name: str) -> bool:
         """Ask so late that it would not be hot for this."""
-        self.now_s += 1000
+        self.now_s += 11
         return self.ask(name) is not None
 
     def has_bytes(self, name: str) -> bool:
@@ -132,8 +132,22 @@ def test_a_file_stays_from_its_second_time_within_ten_seconds(shelf: Shelf) -> N
     shelf.now_s += 9.9
     first = shelf.ask("a")
     assert first is not None
-    shelf.now_s += 3600
+    shelf.now_s += 600
     assert shelf.ask("a") is first, "nobody needs its room"
+
+
+def test_a_file_that_nobody_asks_for_goes_when_any_is_asked_for_ten_minutes_later(shelf: Shelf) -> None:
+    shelf.write("a", "b", "c")
+    shelf.heat("a")
+    shelf.now_s += 1
+    shelf.heat("b")
+    shelf.now_s += 599.5
+    assert shelf.ask("c") is None
+    assert shelf.hot.room_bytes == ROOM_BYTES - A_QUARTER_BYTES, "b is asked for within the ten minutes"
+    assert shelf.ask("b") is not None
+    shelf.now_s += 600.5
+    assert shelf.ask("b") is None
+    assert shelf.hot.room_bytes == ROOM_BYTES
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import io
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -518,6 +518,28 @@ def test_another_content_read_at_once_is_not_given_either(world: World) -> None:
         closing(world.objects.open(target.key, sha256=hashlib.sha256(b"x").hexdigest())) as body,
     ):
         body.read()
+
+
+@pytest.mark.parametrize("byte_range", [None, ByteRange(3, 7)])
+def test_what_is_at_hand_is_what_would_be_opened(world: World, byte_range: ByteRange | None) -> None:
+    target = world.stored(PIECES)
+    for _ in range(2):  # the first opening may be what brings it to hand
+        with closing(world.objects.open(target.key, byte_range, sha256=target.sha256)) as body:
+            info, data = body.info, read_in_pieces(body)
+        at_hand = world.objects.open_at_hand(target.key, byte_range, sha256=target.sha256)
+        if at_hand is not None:
+            with closing(at_hand):
+                assert (at_hand.info, read_in_pieces(at_hand)) == (info, data)
+
+
+def test_nothing_else_is_at_hand(world: World) -> None:
+    target = world.stored()
+    world.read(target.key)
+    with suppress(Damaged):
+        assert world.objects.open_at_hand(target.key, sha256=hashlib.sha256(b"x").hexdigest()) is None
+    world.objects.delete_prefix(object_prefix(target.image_id), deadline=world.later)
+    with suppress(NotFound):
+        assert world.objects.open_at_hand(target.key, sha256=target.sha256) is None
 
 
 def read_in_pieces(body: ObjectBody) -> bytes:

@@ -14,10 +14,10 @@ from adapters.http.async_bus import AsyncBus
 from adapters.memory.objects import MemoryBody
 from application.bus import Bus
 from application.ports import ByteRange, ObjectBody
-from domain.errors import Damaged, Overloaded
+from domain.errors import Overloaded
 from tests.waiting import PATIENCE_S
 
-KIB, MIB = 1024, 1024**2
+KIB = 1024
 
 
 def calls_made_behind_another(*, longest_wait_s: float) -> list[str]:
@@ -209,34 +209,36 @@ def test_a_call_sees_the_context_in_which_it_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "inline"),
+    ("size_bytes", "reads_inline", "is_at_hand", "opened"),
     [
-        (512 * KIB, [True, True]),
-        (512 * KIB + 1, [False, True]),
-        (8 * MIB, [False, True]),
-        (8 * MIB + 1, [False, False]),
+        (512 * KIB, True, True, "on the loop"),
+        (512 * KIB, True, False, "on the loop"),
+        (512 * KIB + 1, True, True, "at hand"),
+        (512 * KIB + 1, True, False, "in a thread"),
+        (512 * KIB, False, True, "in a thread"),
+        (512 * KIB + 1, False, True, "in a thread"),
     ],
 )
-@pytest.mark.parametrize("reads_inline", [True, False])
-def test_a_large_object_is_opened_in_a_thread_until_the_store_has_checked_it(
-    size_bytes: int, inline: list[bool], *, reads_inline: bool
+def test_a_large_object_is_opened_on_the_event_loop_only_if_that_takes_no_reading(
+    size_bytes: int, opened: str, *, reads_inline: bool, is_at_hand: bool
 ) -> None:
-    threads: list[int] = []
+    ways: list[str] = []
+    loop_thread = get_ident()
 
     def opening(_: ByteRange | None) -> ObjectBody:
-        threads.append(get_ident())
+        ways.append("on the loop" if get_ident() == loop_thread else "in a thread")
         return MemoryBody.__new__(MemoryBody)
 
-    def refused(_: ByteRange | None) -> ObjectBody:
-        raise Damaged("not what was stored")
+    def opening_at_hand(_: ByteRange | None) -> ObjectBody | None:
+        assert get_ident() == loop_thread
+        if not is_at_hand:
+            return None
+        ways.append("at hand")
+        return MemoryBody.__new__(MemoryBody)
 
     async def ask() -> None:
         bus = AsyncBus(Bus(commands={}, queries={}), ThreadPoolExecutor(1), reads_inline=reads_inline)
-        with pytest.raises(Damaged):
-            await bus.open(refused, None, key="a", size_bytes=size_bytes)
-        for key in ("a", "a", "b"):
-            await bus.open(opening, None, key=key, size_bytes=size_bytes)
+        await bus.open(opening, None, at_hand=opening_at_hand, size_bytes=size_bytes)
 
     asyncio.run(ask())
-    expected = [*inline, inline[0]] if reads_inline else [False] * 3
-    assert [thread == get_ident() for thread in threads] == expected
+    assert ways == [opened]

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from application.ports import ByOwner, ByTags, ByteRange, ByTitle, Filter
+from application.ports import ByOwner, ByTags, ByteRange, ByTitle, Filter, ObjectBody
 from application.queries.get_image import GetImage
 from application.queries.list_images import ImagePage, ListImages
 from application.queries.read_content import ImageContent, ReadContent
@@ -156,15 +157,22 @@ def test_a_search_by_tags_needs_at_least_one_and_takes_at_most_30() -> None:
 # ---- content
 
 
+Opening = Callable[..., ObjectBody | None]
+OPENING = pytest.mark.parametrize("opening", [ImageContent.open, ImageContent.open_at_hand])
+
+
 def content_of(world: World, image: Image) -> ImageContent:
     return world.bus.ask(ReadContent(owner=image.owner, image_id=image.image_id))
 
 
-def test_an_original_is_read_whole_or_in_part() -> None:
+@OPENING
+def test_an_original_is_read_whole_or_in_part(opening: Opening) -> None:
     world = World()
     content = content_of(world, world.upload(b"0123456789").image)
-    assert content.open().read() == b"0123456789"
-    part = content.open(ByteRange(2, 5))
+    whole, part = opening(content), opening(content, ByteRange(2, 5))
+    assert whole is not None
+    assert whole.read() == b"0123456789"
+    assert part is not None
     assert part.read() == b"234"
     assert part.info.size_bytes == 10
 
@@ -184,33 +192,36 @@ def test_anothers_original_is_not_found() -> None:
         world.bus.ask(ReadContent(owner=BOB, image_id=image.image_id))
 
 
-def test_a_record_without_its_object_is_damaged() -> None:
+@OPENING
+def test_a_record_without_its_object_is_damaged(opening: Opening) -> None:
     world = World()
     image = world.upload().image
     del world.objects.objects[image.key]
     with pytest.raises(Damaged, match=str(image.image_id)):
-        content_of(world, image).open()
+        opening(content_of(world, image))
 
 
+@OPENING
 @pytest.mark.parametrize("data", [b"jpeg!", b"jpeG"])
 @pytest.mark.parametrize("byte_range", [None, ByteRange(0, 2)])
-def test_an_object_of_other_bytes_is_damaged(data: bytes, byte_range: ByteRange | None) -> None:
+def test_an_object_of_other_bytes_is_damaged(opening: Opening, data: bytes, byte_range: ByteRange | None) -> None:
     world = World()
     image = world.upload(b"jpeg").image
     stored = world.objects.objects[image.key]
     world.objects.objects[image.key] = stored._replace(info=replace(stored.info, size_bytes=len(data)), data=data)
     with pytest.raises(Damaged, match=str(image.image_id)):
-        content_of(world, image).open(byte_range)
+        opening(content_of(world, image), byte_range)
 
 
-def test_an_image_purged_between_its_record_and_its_bytes_is_not_found() -> None:
+@OPENING
+def test_an_image_purged_between_its_record_and_its_bytes_is_not_found(opening: Opening) -> None:
     world = World()
     image = world.upload().image
     content = content_of(world, image)
     world.delete(image, permanent=True)
     world.sweep()
     with pytest.raises(NotFound):
-        content.open()
+        opening(content)
 
 
 @pytest.mark.parametrize("data", [b"jpeg", b"JPEG", b"another length"])

@@ -104,7 +104,7 @@ async def read_content(request: Request[Any, Any, Any], owner: UserId, context: 
         filename=image.filename,
         download=download,
         open_body=lambda byte_range: context.bus.open(
-            content.open, byte_range, key=image.key, size_bytes=image.size_bytes
+            content.open, byte_range, at_hand=content.open_at_hand, size_bytes=image.size_bytes
         ),
         pay=context.payer(request.scope),
         # Revalidated each time: a browser that two owners share must not show one's image to the other.

@@ -46,7 +46,10 @@ async def _reply(
         filename=key.rpartition("/")[2],
         download=permit.disposition == "attachment",
         open_body=lambda byte_range: context.bus.open(
-            partial(objects.open, key, sha256=permit.sha256), byte_range, key=key, size_bytes=info.size_bytes
+            partial(objects.open, key, sha256=permit.sha256),
+            byte_range,
+            at_hand=partial(objects.open_at_hand, key, sha256=permit.sha256),
+            size_bytes=info.size_bytes,
         ),
         pay=context.payer(request.scope),
         headers=[("Cache-Control", "private, max-age=300"), ("Cross-Origin-Resource-Policy", "cross-origin")],

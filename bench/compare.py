@@ -56,8 +56,11 @@ class Sample:
     p50_ms: float
     p99_ms: float
     errors: int
-    durable_rate: float
-    """Requests a second if the time counts, too, that it then takes until all of them are on the disk."""
+    durable_rate: float | None
+    """Requests a second if the time counts, too, that it then takes until all of them are on the disk; for uploads.
+
+    Who is slow gets to end what wrk no longer waits for, which counts as neither requests nor time.
+    """
 
 
 @dataclass
@@ -174,10 +177,11 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
     # What one left to be answered, or written, must not slow the next.
     if load.p99_ms > _SLOW_MS:
         server.wait_until_idle()  # wrk goes without waiting for the last answers
-    begun = time.perf_counter()
+    durable_rate = None
     if row.writes:
+        begun = time.perf_counter()
         os.sync()
-    seconds_more = time.perf_counter() - begun
+        durable_rate = round(load.requests / (load.seconds + time.perf_counter() - begun), 3)
     return Sample(
         requests=load.requests,
         rate=round(load.requests / load.seconds, 3),
@@ -185,7 +189,7 @@ def sample(row: Row, server: Server, ask: Ask, effort: Effort, run: Path) -> Sam
         p50_ms=load.p50_ms,
         p99_ms=load.p99_ms,
         errors=load.errors,
-        durable_rate=round(load.requests / (load.seconds + seconds_more), 3),
+        durable_rate=durable_rate,
     )
 
 

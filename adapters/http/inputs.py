@@ -116,6 +116,7 @@ class BodyPieces:
 
     They come from the server's own events, since Litestar would answer a body that was cut off with a 500. Whoever
     reads to the end knows that the body is the one that was signed, if it was: so no body is read in another way.
+    Whoever was told of a Problem reads no further.
 
     Iterating raises:
         Problem: it is longer than ``most`` bytes, ended before its time, or is not what its digest names.

@@ -73,7 +73,11 @@ class Intake:
         return Arrival(self, scope, owner, body_max_bytes, self._throttle, self._clock)
 
     def let_in(self, owner: UserId) -> Sequence[Share]:
-        """Count one more upload; return where its bytes are to be counted, and how many there may be."""
+        """Count one more upload, for its Arrival; return where its bytes are counted, and how many there may be.
+
+        Raises:
+            Overloaded: there are too many.
+        """
         mine = self._of_owner.get(owner) or _Load()
         if self._all.uploads >= self._most.uploads or mine.uploads >= self._most_of_one.uploads:
             raise Overloaded("too many uploads are under way")
@@ -83,7 +87,7 @@ class Intake:
         return (self._all, self._most), (mine, self._most_of_one)
 
     def let_out(self, owner: UserId, size_bytes: int) -> None:
-        """Count one less, of so many bytes."""
+        """Count one less, of so many bytes, for its Arrival."""
         mine = self._of_owner[owner]
         for load in (self._all, mine):
             load.uploads -= 1
@@ -109,6 +113,7 @@ class Arrival:
     ) -> None:
         """Take where it is counted, whose it is and how it is paid."""
         self.expected_bytes = 0
+        self._shares: Sequence[Share] = ()
         self._arrived_bytes = 0
         self._paid_bytes = 0
         self._paid_at = math.inf

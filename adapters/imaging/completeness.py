@@ -84,7 +84,8 @@ def _walk_jpeg(file: Reader) -> Container:
     frame = exif = scan = b""
     file.skip(2)
     # An EOI inside a segment is a thumbnail's. Behind the real one anything may follow: more pictures, a film.
-    while (marker := (start := _next_segment(file))[1]) != _EOI:
+    while (start := _next_segment(file))[1] != _EOI:
+        marker = start[1]
         file.count_part()
         if marker in _HIERARCHICAL:
             raise BrokenError("is a hierarchical JPEG, which is not supported")
@@ -99,7 +100,7 @@ def _walk_jpeg(file: Reader) -> Container:
             scan = file.take(segment_bytes)
             if _is_all_of(frame, scan) and file.ends_with(b"\xff\xd9"):
                 break
-        elif marker == _APP1 and not exif and start[4:] == _EXIF_SIGNATURE:
+        elif marker == _APP1 and not exif and start[4:] == _EXIF_SIGNATURE and segment_bytes >= _SEGMENT_START_BYTES:
             exif = file.take(segment_bytes)[4:]
         file.skip(after - file.at)
         if marker in _JPEG_METADATA:
@@ -123,9 +124,14 @@ def _is_all_of(frame: bytes, scan: bytes) -> bool:
     """Tell whether a scan has all of a frame's components, so that nothing but an EOI may follow its data.
 
     Most photos are like that. If such a file ends in an EOI, its data, nearly all of it, needn't be searched for one:
-    none can stand in there.
+    none can stand in sound data. Whatever does stand there, or behind it, is as little looked at as what is behind an
+    EOI.
     """
-    return len(frame) >= _SOF_MIN_BYTES and frame[1] in _SOF_SEQUENTIAL and scan[4:5] == frame[9:10]
+    if len(frame) < _SOF_MIN_BYTES or frame[1] not in _SOF_SEQUENTIAL:
+        return False
+    count = frame[9]
+    ids = frame[_SOF_MIN_BYTES : _SOF_MIN_BYTES + 3 * count : 3]
+    return len(scan) == 8 + 2 * count and scan[4] == count and scan[5 : 5 + 2 * count : 2] == ids
 
 
 # ---- PNG, with APNG (https://www.w3.org/TR/png-3/)

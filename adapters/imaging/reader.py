@@ -70,7 +70,7 @@ class Reader:
         """Return the next ``count`` bytes, or the fewer that are left, without passing over them."""
         at = self.at - self._start
         if at < 0 or at + count > len(self._buffer):
-            self._fill(_STEP_BYTES)
+            self._fill(max(count, _STEP_BYTES))
             at = 0
         return self._buffer[at : at + count]
 

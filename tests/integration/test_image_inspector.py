@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from adapters.imaging import reader
 from adapters.imaging.inspector import PillowInspector
 from application.content import Content
 from application.ports import Inspection
@@ -238,6 +239,55 @@ def test_what_stands_between_the_scans_of_a_jpeg_is_looked_at(whole: bytes) -> N
     second = whole.index(b"\xff\xda", whole.index(b"\xff\xda") + 2)
     comment = struct.pack(">BBH", 0xFF, 0xFE, 10_002) + bytes(10_000)
     assert refusal(whole[:second] + comment + whole[second:], Limits(max_metadata_bytes=9_999)) == "too_much_metadata"
+
+
+TURNED = pictures.jpeg(orientation=6)
+JUNK = {
+    "metadata over the limit": struct.pack(">BBH", 0xFF, 0xFE, 10_002) + bytes(10_000),
+    "a segment longer than the file": b"\xff\xe2\xff\xff1234",
+    "a frame of another size": struct.pack(">BBHBHH", 0xFF, 0xC0, 17, 8, 9_999, 9_999) + bytes(10),
+    "an orientation": TURNED[2 : TURNED.index(b"\xff\xdb")],
+    "a picture": pictures.jpeg(16, 8)[:-2],
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_what_stands_behind_a_scan_of_the_whole_picture_counts_as_little_as_what_is_behind_the_end(junk: str) -> None:
+    whole, limits = pictures.jpeg(), Limits(max_metadata_bytes=9_999)
+    before_the_end = inspect(whole[:-2] + JUNK[junk] + b"\xff\xd9", limits)
+    assert before_the_end == inspect(whole + JUNK[junk] + b"\xff\xd9", limits) == inspect(whole)
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [
+        struct.pack(">BBHB6xBBB", 0xFF, 0xDA, 12, 3, 0, 63, 0),
+        struct.pack(">BBHB6xBBB2x", 0xFF, 0xDA, 14, 3, 0, 63, 0),
+        struct.pack(">BBHB", 0xFF, 0xDA, 3, 3),
+    ],
+    ids=["of other components", "too long", "too short"],
+)
+def test_a_scan_that_is_not_sound_lets_nothing_go_unseen(scan: bytes) -> None:
+    whole = pictures.jpeg()
+    at = whole.index(b"\xff\xda")
+    data = whole[at + 14 : -2]
+    for junk in ("metadata over the limit", "a segment longer than the file"):
+        assert refusal(whole[:at] + scan + data + JUNK[junk] + b"\xff\xd9", Limits(max_metadata_bytes=9_999))
+
+
+@pytest.mark.parametrize("length", range(2, 8))
+def test_exif_begins_inside_its_segment(length: int) -> None:
+    whole = pictures.jpeg(orientation=6)
+    empty = struct.pack(">BBH", 0xFF, 0xE1, length) + b"Exif\0\0"
+    assert inspect(whole[:2] + empty + whole[2:]).orientation == 6
+
+
+@pytest.mark.parametrize("step_bytes", [1, 2, 7, 4096])
+@pytest.mark.parametrize("name", [name for name in WHOLE if "jpeg" in name and "tiff" not in name])
+def test_how_much_is_read_at_a_time_plays_no_part(name: str, step_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = inspect(WHOLE[name])
+    monkeypatch.setattr(reader, "_STEP_BYTES", step_bytes)
+    assert inspect(WHOLE[name]) == expected
 
 
 @pytest.mark.parametrize("marker", [0xC5, 0xDE])
